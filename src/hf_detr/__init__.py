@@ -1,0 +1,1 @@
+"""DETR-family object detectors for the Hugging Face ecosystem."""

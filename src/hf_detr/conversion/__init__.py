@@ -1,0 +1,1 @@
+"""Published checkpoints and transformers folders to our layout."""

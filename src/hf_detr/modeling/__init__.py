@@ -1,0 +1,1 @@
+"""The network and everything that travels with its weights."""
