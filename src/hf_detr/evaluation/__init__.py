@@ -1,1 +1,6 @@
-"""COCO evaluation."""
+"""COCO evaluation; needs the `train` extra."""
+
+from hf_detr.evaluation.coco_metrics import CocoMetrics
+from hf_detr.evaluation.tables import format_table
+
+__all__ = ["CocoMetrics", "format_table"]
