@@ -1,0 +1,67 @@
+"""Reading images so that every failure names the file: headers when a data set is read, pixels when it is used."""
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import PIL.Image
+import PIL.ImageOps
+from datasets import Dataset
+
+from .schema import locate
+
+EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
+DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's modes of more than 8 bits a channel, which it turns to RGB by saturation, not by scaling."""
+
+
+def displayed_size(path: Path, image_id: int | None = None) -> tuple[int, int]:
+    """Return the (width, height) of an image file as it is displayed, EXIF orientation applied, from its header.
+
+    Raises:
+        DataError: the file is missing, is no image, or has more than 8 bits a channel.
+    """
+    if not path.is_file():
+        raise locate("the image file does not exist", path, image_id)
+    try:
+        with PIL.Image.open(path) as image:
+            size, mode, orientation = image.size, image.mode, image.getexif().get(EXIF_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise locate(f"expected an image, but its header cannot be read ({error})", path, image_id) from error
+    if mode in DEEP_MODES:
+        raise locate(f"expected 8 bits a channel, got the pixel format {mode!r}", path, image_id)
+    return size[::-1] if 5 <= orientation <= 8 else size
+
+
+def undecoded(dataset: Dataset) -> Dataset:
+    """Return the same data set with its images as files and bytes, left for `decode_image`.
+
+    `datasets` decodes on access, and what it raises for a broken file does not say which one; a row taken undecoded
+    lets the collator name the file and the image id.
+    """
+    for name, feature in dataset.features.items():
+        if isinstance(feature, datasets.Image):
+            dataset = dataset.cast_column(name, datasets.Image(decode=False))
+    return dataset
+
+
+def decode_image(image: PIL.Image.Image | dict[str, Any], image_id: int | None = None) -> PIL.Image.Image:
+    """Return the `image` of a row as an RGB picture the way it is displayed (EXIF orientation applied).
+
+    Transparency is laid over white, as transformers does for inference.
+
+    Raises:
+        DataError: the image is truncated or otherwise unreadable, or has more than 8 bits a channel.
+    """
+    source = "image" if isinstance(image, PIL.Image.Image) else image.get("path") or "embedded image"
+    try:
+        picture = datasets.Image().decode_example(image) if isinstance(image, dict) else image
+        picture = PIL.ImageOps.exif_transpose(picture)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise locate(f"the image cannot be decoded ({error})", source, image_id) from error
+    if picture.mode in DEEP_MODES:
+        raise locate(f"expected 8 bits a channel, got the pixel format {picture.mode!r}", source, image_id)
+    if picture.has_transparency_data:
+        white = PIL.Image.new("RGBA", picture.size, "white")
+        picture = PIL.Image.alpha_composite(white, picture.convert("RGBA"))
+    return picture.convert("RGB")

@@ -1,0 +1,398 @@
+"""The built-in detection data: procedurally drawn scenes of a few kinds of objects, with boxes and instance masks.
+
+Every picture is a function of (seed, image id) alone. A shape is a signed distance field (negative inside, zero on
+the outline, in units of the object's radius), from which coverage with antialiased edges, shading and soft shadows
+all follow.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from datasets import Dataset
+from PIL import Image
+from tqdm import tqdm
+
+from .schema import SourceImage, SourceObject, dataset_from_records
+
+REFERENCE_SIZE = 256
+"""Images with a shorter side than this have their objects scaled down in proportion."""
+SIZE_RANGES = ((14, 32), (32, 96), (96, 150))
+"""Sides in pixels of small, medium and large objects: COCO's ranges, bounded for pictures of the reference size."""
+SIZE_PROBABILITIES = (0.3, 0.45, 0.25)
+LEAST_VISIBLE = 0.3
+"""Objects of which less than this fraction is visible are not drawn."""
+MARGIN = 1.35
+"""Half of the square in which an object and its shadow are drawn, in radii."""
+PROGRESS_FROM = 2000
+
+Field = np.ndarray  # (h, w) float32
+
+
+@dataclass(frozen=True)
+class Surface:
+    """What a shape looks like on a grid of points: `distance` (h, w), `colour` (h, w, 3), how wide its edge is
+    rounded (`bevel`, in radii) and how much it shines (`gloss`, 0 to 1)."""
+
+    distance: Field
+    colour: np.ndarray
+    bevel: float
+    gloss: float
+
+
+@dataclass(frozen=True)
+class Sprite:
+    """An object ready to be painted: its surface over the rows and columns of the image that it may touch."""
+
+    label: int
+    rows: slice
+    columns: slice
+    coverage: Field
+    shadow: Field
+    colour: np.ndarray
+    full_area: float
+
+
+def make_synthetic_dataset(
+    num_images: int,
+    image_size: int | tuple[int, int] = 256,
+    seed: int = 0,
+    categories: Sequence[str] | None = None,
+    max_objects: int = 8,
+    first_image_id: int = 0,
+) -> Dataset:
+    """Draw a detection data set in the schema of `detection_features`, with instance masks, held in memory.
+
+    Boxes are the tight boxes, and areas the pixel counts, of what is visible of each object, as in COCO. An image
+    depends on `seed` and its own id, not on how many there are.
+
+    Args:
+        num_images: how many pictures to draw; ids are `first_image_id`, `first_image_id` + 1, ...
+        image_size: (width, height) or the side of a square, in pixels, at least 32.
+        seed: a non-negative integer.
+        categories: the kinds of objects, a subset of `SHAPES`; all of them by default.
+        max_objects: the most objects in a picture; there is at least one.
+        first_image_id: the id of the first picture.
+
+    Raises:
+        ValueError: an argument is out of its range, or a category is unknown.
+    """
+    width, height = (image_size, image_size) if isinstance(image_size, int) else image_size
+    categories = list(SHAPES) if categories is None else list(categories)
+    if num_images < 1 or max_objects < 1 or seed < 0 or first_image_id < 0:
+        raise ValueError(
+            "expected num_images and max_objects of at least 1, seed and first_image_id of at least 0, got "
+            f"num_images={num_images}, max_objects={max_objects}, seed={seed}, first_image_id={first_image_id}"
+        )
+    if min(width, height) < 32:
+        raise ValueError(f"expected an image_size of at least 32 pixels a side, got {width}x{height}")
+    if not categories or not set(categories) <= set(SHAPES):
+        raise ValueError(f"expected categories among {list(SHAPES)}, got {categories}")
+    ids = range(first_image_id, first_image_id + num_images)
+    records = (
+        draw_scene(image_id, (width, height), seed, categories, max_objects)
+        for image_id in tqdm(ids, desc="Drawing images", disable=num_images <= PROGRESS_FROM, leave=False)
+    )
+    return dataset_from_records(records, dict(enumerate(categories)), "synthetic")
+
+
+def draw_scene(
+    image_id: int, image_size: tuple[int, int], seed: int, categories: Sequence[str], max_objects: int
+) -> SourceImage:
+    """Draw one picture of (width, height) pixels and return it as a record, images as PNG bytes."""
+    random = np.random.default_rng([seed, image_id])
+    width, height = image_size
+    picture = _background(random, width, height)
+    light = random.uniform(-2.6, -0.5)  # radians; the light comes from above
+    sprites = _sprites(random, width, height, categories, max_objects, light)
+    sprites = _without_hidden(sprites, width, height)
+    instances = np.zeros((height, width), dtype=np.uint16 if len(sprites) > 255 else np.uint8)
+    for index, sprite in enumerate(sprites, start=1):
+        _paint(picture, instances, index, sprite)
+    picture += random.normal(0.0, random.uniform(0.002, 0.012), size=(height, width, 1)).astype(np.float32)
+    pixels = (picture.clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    return SourceImage(
+        image={"bytes": _png(pixels), "path": None},
+        image_id=image_id,
+        width=width,
+        height=height,
+        objects=[_visible_object(instances, index, sprite) for index, sprite in enumerate(sprites, start=1)],
+        instance_mask={"bytes": _png(instances), "path": None},
+    )
+
+
+def _sprites(
+    random: np.random.Generator, width: int, height: int, categories: Sequence[str], max_objects: int, light: float
+) -> list[Sprite]:
+    """Draw the objects of a scene, the farthest first: mostly the larger ones behind the smaller ones."""
+    scale = min(1.0, min(width, height) / REFERENCE_SIZE)
+    count = int(random.integers(1, max_objects + 1))
+    ranges = random.choice(len(SIZE_RANGES), size=count, p=SIZE_PROBABILITIES)
+    sides = [scale * float(np.exp(random.uniform(*np.log(SIZE_RANGES[index])))) for index in ranges]
+    sides.sort(key=lambda side: -side * random.uniform(0.6, 1.6))
+    sprites = []
+    for side in sides:
+        label = int(random.integers(len(categories)))
+        centre = (random.uniform(0.06, 0.94) * width, random.uniform(0.06, 0.94) * height)
+        sprites.append(_sprite(random, label, SHAPES[categories[label]], centre, side, (width, height), light))
+    return sprites
+
+
+def _sprite(
+    random: np.random.Generator,
+    label: int,
+    shape: "Shape",
+    centre: tuple[float, float],
+    side: float,
+    image_size: tuple[int, int],
+    light: float,
+) -> Sprite:
+    """Evaluate a shape on the pixels around its centre; `side` is the square root of its area in pixels."""
+    radius = side / np.sqrt(shape.area)
+    angle = random.uniform(-shape.tilt, shape.tilt)
+    reach = MARGIN * radius + 1
+    left, top = int(np.floor(centre[0] - reach)), int(np.floor(centre[1] - reach))
+    size = int(np.ceil(2 * reach)) + 1
+    x = ((np.arange(left, left + size) + 0.5 - centre[0]) / radius).astype(np.float32)
+    y = ((np.arange(top, top + size) + 0.5 - centre[1]) / radius).astype(np.float32)[:, None]
+    cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    surface = shape.draw(x * cosine + y * sine, y * cosine - x * sine, random)
+
+    coverage = (0.5 - surface.distance * np.float32(radius)).clip(0.0, 1.0)
+    rows = slice(max(top, 0), min(top + size, image_size[1]))
+    columns = slice(max(left, 0), min(left + size, image_size[0]))
+    window = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+    return Sprite(
+        label=label,
+        rows=rows,
+        columns=columns,
+        coverage=coverage[window],
+        shadow=_shadow(surface.distance, radius, light)[window],
+        colour=_shaded(surface, radius, light)[window],
+        full_area=float(np.count_nonzero(coverage >= 0.5)),
+    )
+
+
+def _shadow(distance: Field, radius: float, light: float) -> Field:
+    """Return how dark (0 to 1) the shadow of an object is, thrown away from the light."""
+    shift = [int(round(-0.13 * radius * trig(light))) for trig in (np.sin, np.cos)]
+    softness = np.float32(1.0 / 0.28)
+    fade = (np.float32(0.45) - np.roll(distance, shift, axis=(0, 1)) * softness).clip(0.0, 1.0)
+    return fade * fade * (3 - 2 * fade) * np.float32(0.5)
+
+
+def _shaded(surface: Surface, radius: float, light: float) -> np.ndarray:
+    """Return the colours of a surface in the light: its normals lean outwards across the width of the bevel."""
+    slope_y, slope_x = np.gradient(surface.distance, np.float32(1.0 / radius))
+    lean = (1.0 + surface.distance / np.float32(surface.bevel)).clip(0.0, 1.0)
+    upright = np.sqrt(1.0 - lean * lean * np.float32(0.96))
+    toward = slope_x * np.float32(np.cos(light)) + slope_y * np.float32(np.sin(light))
+    facing = np.float32(0.66) * lean * toward + np.float32(0.75) * upright
+    brightness = np.float32(0.5) + np.float32(0.68) * facing.clip(0.0, 1.0)
+    colour = surface.colour * brightness[..., None]
+    if surface.gloss:
+        colour += (np.float32(surface.gloss) * facing.clip(0.0, 1.0) ** 24)[..., None]
+    return colour
+
+
+def _without_hidden(sprites: list[Sprite], width: int, height: int) -> list[Sprite]:
+    """Leave out the objects that the ones in front of them, or the border, hide almost entirely."""
+    taken = np.zeros((height, width), dtype=bool)
+    kept = []
+    for sprite in reversed(sprites):
+        solid = sprite.coverage >= 0.5
+        behind = taken[sprite.rows, sprite.columns]
+        if np.count_nonzero(solid & ~behind) >= max(LEAST_VISIBLE * sprite.full_area, 4):
+            behind |= solid
+            kept.append(sprite)
+    return kept[::-1]
+
+
+def _paint(picture: np.ndarray, instances: np.ndarray, index: int, sprite: Sprite) -> None:
+    region = picture[sprite.rows, sprite.columns]
+    region *= (1.0 - sprite.shadow)[..., None]
+    region += (sprite.colour - region) * sprite.coverage[..., None]
+    instances[sprite.rows, sprite.columns][sprite.coverage >= 0.5] = index
+
+
+def _visible_object(instances: np.ndarray, index: int, sprite: Sprite) -> SourceObject:
+    visible = instances[sprite.rows, sprite.columns] == index
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    top, left = sprite.rows.start + rows[0], sprite.columns.start + columns[0]
+    box = (int(left), int(top), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1))
+    return SourceObject(id=index, bbox=box, category=sprite.label, area=int(np.count_nonzero(visible)))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+# Backgrounds
+
+
+def _background(random: np.random.Generator, width: int, height: int) -> np.ndarray:
+    """Return a picture (height, width, 3) of two muted colours mixed by a random pattern, under uneven light."""
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    pattern = PATTERNS[int(random.integers(len(PATTERNS)))](x, y, random)
+    hue = random.random()
+    first = _colour(hue, random.uniform(0.1, 0.4), random.uniform(0.45, 0.85))
+    second = _colour(hue + random.uniform(-0.12, 0.12), random.uniform(0.1, 0.4), random.uniform(0.45, 0.85))
+    light = 0.82 + 0.3 * _clouds(random, width, height, 3)
+    return (first + (second - first) * pattern[..., None]) * light[..., None]
+
+
+def _clouds(random: np.random.Generator, width: int, height: int, cells: int) -> Field:
+    """Return smooth random values between 0 and 1: a coarse grid, enlarged."""
+    grid = Image.fromarray(random.random((cells + 1, cells + 1), dtype=np.float32))
+    return np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC)).clip(0.0, 1.0)
+
+
+def _gradient(x: Field, y: Field, random: np.random.Generator) -> Field:
+    angle = random.uniform(0, 2 * np.pi)
+    along = np.float32(np.cos(angle)) * x / x.size + np.float32(np.sin(angle)) * y / y.size
+    return (along - along.min()) / (along.max() - along.min())
+
+
+def _stripes(x: Field, y: Field, random: np.random.Generator) -> Field:
+    angle, period = random.uniform(0, np.pi), random.uniform(0.05, 0.2) * max(x.size, y.size)
+    along = (np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y) / np.float32(period)
+    wave = np.abs(along % 1.0 - 0.5) * 2  # a triangle wave, cut into bands with antialiased edges
+    return ((wave - 0.5) * np.float32(period / 2) + 0.5).clip(0.0, 1.0) * np.float32(random.uniform(0.4, 1.0))
+
+
+def _checker(x: Field, y: Field, random: np.random.Generator) -> Field:
+    period = random.uniform(0.12, 0.3) * max(x.size, y.size)
+
+    def sign(position: Field) -> Field:
+        wave = np.abs((position / np.float32(period) + np.float32(random.random())) % 1.0 - 0.5) * 4 - 1
+        return (wave * np.float32(period / 4)).clip(-1.0, 1.0)
+
+    return (0.5 + 0.5 * sign(x) * sign(y)) * np.float32(random.uniform(0.4, 0.9))
+
+
+def _mottled(x: Field, y: Field, random: np.random.Generator) -> Field:
+    layers = [_clouds(random, x.size, y.size, cells) for cells in (5, 12, 40)]
+    return 0.5 * layers[0] + 0.3 * layers[1] + 0.2 * layers[2]
+
+
+def _planks(x: Field, y: Field, random: np.random.Generator) -> Field:
+    if random.random() < 0.5:
+        x, y = np.broadcast_to(y, (y.size, x.size)), np.broadcast_to(x, (y.size, x.size))
+    width = random.uniform(0.12, 0.25) * max(x.shape)
+    row = y / np.float32(width)
+    tone = np.sin(np.floor(row) * np.float32(12.9) + np.float32(random.uniform(0, 6))) * 0.5 + 0.5
+    grain = 0.5 + 0.5 * np.sin(y * np.float32(0.9) + 3 * np.sin(x * np.float32(0.02) + np.floor(row) * 5))
+    gap = (np.abs(row % 1.0 - 0.5) * 2 > 1 - 3 / np.float32(width)).astype(np.float32)
+    return (0.65 * tone + 0.2 * grain + 0 * x) * (1 - gap) - 0.8 * gap
+
+
+PATTERNS: tuple[Callable[[Field, Field, np.random.Generator], Field], ...] = (
+    _gradient,
+    _stripes,
+    _checker,
+    _mottled,
+    _planks,
+)
+
+
+# Shapes: coordinates x to the right and y downwards, the object about one unit in radius
+
+
+def _ball(x: Field, y: Field, random: np.random.Generator) -> Surface:
+    radius = np.sqrt(x * x + y * y)
+    pole_x, pole_y = np.float32(0.25), np.float32(-0.3)
+    sector = np.floor((np.arctan2(y - pole_y, x - pole_x) / np.pi + 1) * 3)
+    cap = (x - pole_x) ** 2 + (y - pole_y) ** 2 < 0.03
+    paint = np.where((sector % 2 == 0) & ~cap, 1, 0)
+    colour = np.stack([_vivid(random), _colour(0.1, 0.06, 0.97)])[1 - paint]
+    return Surface(radius - 1, colour, bevel=1.0, gloss=0.5)
+
+
+def _crate(x: Field, y: Field, random: np.random.Generator) -> Surface:
+    across, along = np.abs(x) - 0.88, np.abs(y) - 0.88
+    outside = np.sqrt(np.maximum(across, 0) ** 2 + np.maximum(along, 0) ** 2)
+    distance = outside + np.minimum(np.maximum(across, along), 0) - 0.05
+    wood = _colour(random.uniform(0.06, 0.1), random.uniform(0.45, 0.65), random.uniform(0.65, 0.9))
+    frame = (distance > -0.24) | (np.abs(x - y) < 0.17)
+    seams = np.abs((y / 0.34) % 1.0 - 0.5) > 0.42
+    grain = 0.93 + 0.07 * np.sin(y * 21 + 2 * np.sin(x * 3))
+    tone = np.where(frame, np.float32(1.05), np.where(seams, np.float32(0.45), np.float32(0.78))) * grain
+    edge = (np.abs(distance + 0.24) < 0.025) | (~(distance > -0.24) & (np.abs(np.abs(x - y) - 0.17) < 0.03))
+    return Surface(distance, wood * np.where(edge, np.float32(0.5), tone)[..., None], bevel=0.1, gloss=0.0)
+
+
+def _star(x: Field, y: Field, random: np.random.Generator) -> Surface:
+    sector = np.float32(2 * np.pi / 5)
+    radius, angle = np.sqrt(x * x + y * y), np.arctan2(x, -y)
+    folded = np.abs((angle + sector / 2) % sector - sector / 2)  # 0 towards a point, half a sector towards a notch
+    inner = 0.48
+    notch = np.array([inner * np.sin(np.pi / 5), inner * np.cos(np.pi / 5)])
+    normal = np.array([1 - notch[1], notch[0]]) / np.hypot(1 - notch[1], notch[0])
+    across, along = radius * np.sin(folded), radius * np.cos(folded)
+    distance = across * np.float32(normal[0]) + (along - 1) * np.float32(normal[1])
+    colour = _colour(random.uniform(0.1, 0.16), random.uniform(0.7, 0.95), random.uniform(0.9, 1.0))
+    return Surface(distance, np.broadcast_to(colour, (*distance.shape, 3)), bevel=0.34, gloss=0.25)
+
+
+def _ring(x: Field, y: Field, random: np.random.Generator) -> Surface:
+    radius, angle = np.sqrt(x * x + y * y), np.arctan2(y, x)
+    band = np.abs((angle / np.pi * 2) % 1.0 - 0.5) > 0.34
+    colour = np.stack([_vivid(random), _colour(0.1, 0.04, 0.96)])[band.astype(int)]
+    return Surface(np.abs(radius - 0.72) - 0.28, colour, bevel=0.28, gloss=0.3)
+
+
+def _cone(x: Field, y: Field, random: np.random.Generator) -> Surface:
+    slope = np.float32(np.hypot(1.7, 0.62))
+    sides = (np.abs(x) * 1.7 - (y + 1.22) * 0.62) / slope
+    body = np.maximum(np.maximum(sides, y - 0.72), -0.92 - y)
+    foot = np.maximum(np.abs(x) - 0.86, np.abs(y - 0.78) - 0.14)
+    stripe = (np.abs(y + 0.32) < 0.13) | (np.abs(y - 0.22) < 0.14)
+    orange = _colour(random.uniform(0.02, 0.07), random.uniform(0.85, 0.95), random.uniform(0.9, 1.0))
+    white = _colour(0.1, 0.04, 0.97)
+    colour = np.stack([orange, white, orange * 0.82])[np.where(foot < body, 2, stripe.astype(int))]
+    return Surface(np.minimum(body, foot), colour, bevel=0.4, gloss=0.1)
+
+
+def _leaf(x: Field, y: Field, random: np.random.Generator) -> Surface:
+    half_width = np.float32(random.uniform(0.42, 0.55))
+    bend = (1 - half_width**2) / (2 * half_width)
+    blade = np.sqrt((np.abs(x) + bend) ** 2 + (y + 0.1) ** 2) - (bend + half_width)
+    stem = np.maximum(np.abs(x - 0.25 * (y - 0.9) ** 2) - 0.04, np.abs(y - 1.02) - 0.2)
+    green = _colour(random.uniform(0.2, 0.4), random.uniform(0.55, 0.85), random.uniform(0.5, 0.8))
+    veins = (np.abs(x) < 0.035) | (np.abs((y + 0.9 * np.abs(x)) / 0.3 % 1.0 - 0.5) < 0.06)
+    tone = np.where(stem < blade, np.float32(0.7), np.where(veins, np.float32(1.3), np.float32(1.0)))
+    return Surface(np.minimum(blade, stem), green * tone[..., None], bevel=0.5, gloss=0.12)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A kind of object: how to draw it, how far it may be turned (radians) and its area in squared radii."""
+
+    draw: Callable[[Field, Field, np.random.Generator], Surface]
+    tilt: float
+    area: float
+
+
+SHAPES = {
+    "ball": Shape(_ball, tilt=3.14, area=3.14),
+    "cone": Shape(_cone, tilt=0.3, area=1.5),
+    "crate": Shape(_crate, tilt=0.5, area=3.4),
+    "leaf": Shape(_leaf, tilt=3.14, area=1.35),
+    "ring": Shape(_ring, tilt=3.14, area=2.53),
+    "star": Shape(_star, tilt=3.14, area=1.41),
+}
+"""The kinds of objects that the built-in data can show, by the name of their class."""
+
+
+def _vivid(random: np.random.Generator) -> np.ndarray:
+    return _colour(random.random(), random.uniform(0.65, 0.9), random.uniform(0.75, 0.95))
+
+
+def _colour(hue: float, saturation: float, value: float) -> np.ndarray:
+    """Return the RGB colour, float32 between 0 and 1, of a hue (of which 1 is a full turn), saturation and value."""
+    phase = (np.array([5.0, 3.0, 1.0]) + hue * 6) % 6
+    lack = (2 - np.abs(phase - 2)).clip(0, 1)  # of red, green and blue, over the circle of hues
+    return (value * (1 - saturation * lack)).astype(np.float32)
