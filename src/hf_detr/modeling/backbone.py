@@ -1,0 +1,170 @@
+"""Pixels → feature maps of the transformer's width: a timm model, frozen as published, and input projections.
+
+Shapes: B batch, C channels, H and W rows and columns of a map, D transformer width.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers.utils import is_timm_available, requires_backends
+
+from .configuration import HfDetrConfig
+from .position import POSITION_EMBEDDINGS
+
+# Transformers of fixed input size need to be told that ours varies.
+_VARIABLE_SIZE_ARGUMENTS = {
+    "swin": {"strict_img_size": False},
+    "vit": {"dynamic_img_size": True},
+    "deit": {"dynamic_img_size": True},
+    "eva": {"dynamic_img_size": True},
+    "beit": {"dynamic_img_size": True},
+}
+
+
+class FeatureMap(NamedTuple):
+    """One level of image features.
+
+    Attributes:
+        content: (B, D, H, W).
+        mask: (B, H, W), True on real cells; None where nothing is padded.
+        position: (B, H, W, D) position embedding of the cells.
+    """
+
+    content: Tensor
+    mask: Tensor | None
+    position: Tensor
+
+
+def resize_mask(pixel_mask: Tensor | None, feature: Tensor) -> Tensor | None:
+    """(B, height, width) pixel mask → the (B, H, W) mask of a map, by nearest neighbour from the full resolution."""
+    if pixel_mask is None:
+        return None
+    return nn.functional.interpolate(pixel_mask[:, None].float(), size=feature.shape[-2:])[:, 0].bool()
+
+
+class Backbone(nn.Module):
+    """A timm feature extractor followed by one projection per level to the width of the transformer."""
+
+    def __init__(self, config: HfDetrConfig):
+        super().__init__()
+        num_maps = max(1, config.num_feature_levels - 1)
+        self.body = create_body(config, num_maps)
+        self.channels = self.body.feature_info.channels()
+        self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
+        self.norms = None
+        if config.backbone_output_norm:
+            self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in self.channels)
+        self.projections = build_projections(config, self.channels)
+        self.position_embedding = POSITION_EMBEDDINGS[config.position_embedding](config)
+
+    def feature_maps(self, pixel_values: Tensor) -> list[Tensor]:
+        """(B, 3, height, width) images → raw maps (B, C, H, W), finest first."""
+        maps = self.body(pixel_values)
+        if self.norms is None:
+            return [feature.permute(0, 3, 1, 2) for feature in maps] if self.channels_last else maps
+        if not self.channels_last:
+            maps = [feature.permute(0, 2, 3, 1) for feature in maps]
+        return [norm(feature).permute(0, 3, 1, 2) for norm, feature in zip(self.norms, maps, strict=True)]
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor | None) -> tuple[list[FeatureMap], list[Tensor]]:
+        """Features for the encoder, and the raw maps behind them.
+
+        Args:
+            pixel_values: (B, 3, height, width) normalised images.
+            pixel_mask: (B, height, width), true on real pixels, or None when no image is padded.
+        """
+        raw_maps = self.feature_maps(pixel_values)
+        features = []
+        for level, projection in enumerate(self.projections):
+            if level < len(raw_maps):
+                source = raw_maps[level]
+            elif level == len(raw_maps):  # the first extra level reads the raw map, the next the level before
+                source = raw_maps[-1]
+            else:
+                source = features[-1].content
+            content = projection(source)
+            mask = resize_mask(pixel_mask, content)
+            features.append(FeatureMap(content, mask, self.position_embedding(content, mask)))
+        return features, raw_maps
+
+
+def build_projections(config: HfDetrConfig, channels: list[int]) -> nn.ModuleList:
+    """1×1 convolutions to the width of the transformer; deformable encoders add group norms and coarser levels."""
+    if config.encoder == "dense":
+        return nn.ModuleList([nn.Conv2d(channels[-1], config.d_model, kernel_size=1)])
+    layers: list[nn.Module] = [nn.Conv2d(c, config.d_model, kernel_size=1) for c in channels]
+    source = channels[-1]
+    while len(layers) < config.num_feature_levels:
+        layers.append(nn.Conv2d(source, config.d_model, kernel_size=3, stride=2, padding=1))
+        source = config.d_model
+    return nn.ModuleList(nn.Sequential(layer, nn.GroupNorm(32, config.d_model)) for layer in layers)
+
+
+def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
+    """The timm model, frozen as the config says.
+
+    Raises:
+        ImportError: when timm is not installed.
+        ValueError: when timm has no such model, or it gives no feature maps.
+    """
+    if not is_timm_available():
+        requires_backends(create_body, ["timm"])
+    import timm
+    from timm.layers import freeze_batch_norm_2d
+
+    arguments = {}
+    for family, family_arguments in _VARIABLE_SIZE_ARGUMENTS.items():
+        if config.backbone.startswith(family):
+            arguments.update(family_arguments)
+    if config.dilation:
+        arguments["output_stride"] = 16
+    if config.num_channels != 3:
+        arguments["in_chans"] = config.num_channels
+    arguments.update(config.backbone_kwargs or {})
+    if not timm.is_model(config.backbone):
+        nearest = timm.list_models(f"*{config.backbone.split('.')[0][:6]}*")[:5]
+        raise ValueError(f"backbone='{config.backbone}' is not a timm model. Similar names: {', '.join(nearest)}.")
+    try:
+        body = timm.create_model(
+            config.backbone,
+            pretrained=config.use_pretrained_backbone,
+            features_only=True,
+            out_indices=tuple(range(-num_maps, 0)),
+            **arguments,
+        )
+    except (RuntimeError, NotImplementedError, TypeError) as error:
+        raise ValueError(f"backbone='{config.backbone}' gives no feature maps through timm: {error}") from error
+    if config.freeze_batch_norm:
+        body = freeze_batch_norm_2d(body)
+    freeze_stages(body, config.frozen_stages)
+    mark_initialised(body)
+    return body
+
+
+def freeze_stages(body: nn.Module, frozen_stages: int) -> None:
+    """Stop training the stem and the first `frozen_stages` stages (-1: train everything).
+
+    timm registers parameters in the order of the computation, so all before the first trained stage are frozen.
+    """
+    if frozen_stages < 0:
+        return
+    stages = [info["module"] for info in body.feature_info.info if info["reduction"] > 2]
+    if frozen_stages > len(stages):
+        raise ValueError(f"frozen_stages={frozen_stages}: this backbone has {len(stages)} stages.")
+    # timm joins the names of nested modules by "." or "_", depending on how it cuts the model
+    trained = [spelling for stage in stages[frozen_stages:] for spelling in (f"{stage}.", f"{stage.replace('.', '_')}.")]
+    for name, parameter in body.named_parameters():
+        if any(stage in name for stage in trained):
+            return
+        parameter.requires_grad_(False)
+
+
+def mark_initialised(body: nn.Module) -> None:
+    """Keep timm's own initialisation: transformers initialises only what is not marked.
+
+    On the meta device nothing is initialised yet, and what a checkpoint lacks is left to `_init_weights`.
+    """
+    for tensor in [*body.parameters(), *body.buffers()]:
+        if tensor.device != torch.device("meta"):
+            tensor._is_hf_initialized = True

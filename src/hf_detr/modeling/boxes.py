@@ -1,0 +1,56 @@
+"""Box formats, overlaps and the logit of box coordinates.
+
+Inside the project a box is (centre x, centre y, width, height), normalised by the size of the image.
+Every function broadcasts over leading dimensions and keeps dtype and device.
+"""
+
+import torch
+from torch import Tensor
+
+
+def box_cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
+    """(..., 4) centre x, centre y, width, height → left, top, right, bottom."""
+    centre, size = boxes.split(2, dim=-1)
+    return torch.cat([centre - 0.5 * size, centre + 0.5 * size], dim=-1)
+
+
+def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
+    """(..., 4) left, top, right, bottom → centre x, centre y, width, height."""
+    top_left, bottom_right = boxes.split(2, dim=-1)
+    return torch.cat([(top_left + bottom_right) * 0.5, bottom_right - top_left], dim=-1)
+
+
+def box_area(boxes_xyxy: Tensor) -> Tensor:
+    """Areas (...) of boxes (..., 4) given as left, top, right, bottom."""
+    size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
+    return size[..., 0] * size[..., 1]
+
+
+def box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> tuple[Tensor, Tensor]:
+    """Element-wise intersection over union of two broadcastable sets of xyxy boxes.
+
+    Returns:
+        (iou, union area), each of the broadcast shape without the last dimension. Two empty boxes have IoU 0.
+    """
+    top_left = torch.maximum(boxes1_xyxy[..., :2], boxes2_xyxy[..., :2])
+    bottom_right = torch.minimum(boxes1_xyxy[..., 2:], boxes2_xyxy[..., 2:])
+    overlap = (bottom_right - top_left).clamp(min=0)
+    intersection = overlap[..., 0] * overlap[..., 1]
+    union = box_area(boxes1_xyxy) + box_area(boxes2_xyxy) - intersection
+    return intersection / union.clamp(min=torch.finfo(union.dtype).tiny), union
+
+
+def generalised_box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
+    """Element-wise generalised IoU (Rezatofighi et al. 2019) of two broadcastable sets of xyxy boxes, in [-1, 1]."""
+    iou, union = box_iou(boxes1_xyxy, boxes2_xyxy)
+    top_left = torch.minimum(boxes1_xyxy[..., :2], boxes2_xyxy[..., :2])
+    bottom_right = torch.maximum(boxes1_xyxy[..., 2:], boxes2_xyxy[..., 2:])
+    hull = (bottom_right - top_left).clamp(min=0)
+    hull_area = hull[..., 0] * hull[..., 1]
+    return iou - (hull_area - union) / hull_area.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def inverse_sigmoid(probabilities: Tensor, eps: float) -> Tensor:
+    """Logit of values in [0, 1], with both the value and its complement kept above `eps`."""
+    probabilities = probabilities.clamp(0, 1)
+    return torch.log(probabilities.clamp(min=eps) / (1 - probabilities).clamp(min=eps))

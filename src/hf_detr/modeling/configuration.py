@@ -1,0 +1,237 @@
+"""The choices that make a model: one config class describes every member of the DETR family."""
+
+import difflib
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+from .presets import get_preset
+
+# What PreTrainedConfig itself accepts beyond its declared fields.
+_INHERITED_KEYWORDS = {
+    "_commit_hash",
+    "_experts_implementation_internal",
+    "_attn_implementation_internal",
+    "attn_implementation",
+    "auto_map",
+    "experts_implementation",
+    "model_type",
+    "name_or_path",
+    "num_labels",
+    "output_attentions",
+    "torch_dtype",
+    "transformers_version",
+    "use_return_dict",
+}
+
+
+@strict
+class HfDetrConfig(PreTrainedConfig):
+    """Configuration of every model of the family. The defaults are DETR with a ResNet-50 (Carion et al. 2020).
+
+    Published models are presets: `HfDetrConfig.from_preset("dino-resnet-50-4scale", num_labels=3)`.
+
+    Args:
+        backbone: name of any timm model that gives feature maps.
+        backbone_kwargs: keyword arguments for `timm.create_model`.
+        use_pretrained_backbone: load timm's ImageNet weights when a new model is built (never by `from_pretrained`).
+        dilation: replace the stride of the last backbone stage by dilation (the DC5 models).
+        freeze_batch_norm: keep the statistics and the affine part of the backbone's batch norms fixed.
+        frozen_stages: number of backbone stages that are not trained: -1 none, 0 the stem, 1 stem and first stage….
+        backbone_output_norm: a layer norm on each map taken from the backbone (the Swin backbones of DINO).
+        position_embedding: of the feature maps, "sine" or "learned".
+        position_temperature, position_offset: constants of the sine embedding (20 in DAB, DN and DINO; offset -0.5
+            in Deformable DETR).
+        d_model, encoder_layers, decoder_layers, encoder_attention_heads, decoder_attention_heads, encoder_ffn_dim,
+            decoder_ffn_dim, dropout, attention_dropout, activation_dropout, activation_function: the transformer.
+        encoder: "dense" self-attention over one map, or "deformable" over several.
+        encoder_position_scale: scale the encoder's positions by a function of the content (DAB-DETR).
+        cross_attention: "dense", "conditional" (Meng et al. 2021) or "deformable" (Zhu et al. 2021).
+        num_queries: the largest number of objects that the model can find in an image.
+        query_content: what a query starts with: "zeros", "learned", or "memory" (of the selected proposal).
+        query_reference: where a query looks first: "none", a learned "point" or "box", or "selected" from the
+            proposals of the encoder (two-stage).
+        query_position: "learned" (fixed over the layers) or "sine" (of the reference box, through an MLP).
+        query_position_scale: scale the sine query position by a function of the content (DAB-Deformable-DETR).
+        box_refinement: "none", "per_layer" (Deformable DETR) or "look_forward_twice" (DAB-DETR, DINO).
+        decoder_norm: a layer norm, shared by all layers, on the decoder states that are predicted from.
+        inverse_sigmoid_eps: clamp of the logit of reference coordinates.
+        num_feature_levels: maps given to a deformable encoder; the last one is a stride-2 convolution further.
+        encoder_n_points, decoder_n_points: sampling points per head and level of deformable attention.
+        denoising: "none", "dn" (Li et al. 2022) or "contrastive" (DINO, Zhang et al. 2022).
+        num_denoising: number of denoising groups ("dn") or of denoising queries to aim at ("contrastive"); 0 is off.
+        label_noise_ratio: share of the labels that are replaced ("contrastive" replaces half as many).
+        box_noise_scale: size of the box noise relative to the box.
+        classification: "softmax" with a no-object class, or "focal" (a sigmoid per class).
+        class_cost, bbox_cost, giou_cost: weights of the matching cost.
+        class_loss_coefficient, bbox_loss_coefficient, giou_loss_coefficient: weights of the losses.
+        mask_loss_coefficient, dice_loss_coefficient: weights of the mask losses of segmentation models.
+        eos_coefficient: class weight of "no object" (softmax).
+        focal_alpha: balance of the focal loss (its gamma is 2).
+        auxiliary_loss: supervise every decoder layer, not only the last.
+        learning_rate_multipliers: published learning-rate factors, by substring of the parameter name.
+
+    Raises:
+        ValueError: for an unknown field, an undefined value, or choices that mean nothing together.
+    """
+
+    model_type = "hf_detr"
+    keys_to_ignore_at_inference = (
+        "loss_dict",
+        "auxiliary_outputs",
+        "last_hidden_state",
+        "encoder_last_hidden_state",
+    )
+    attribute_map = {  # noqa: RUF012 - transformers reads it from the class
+        "hidden_size": "d_model",
+        "num_attention_heads": "encoder_attention_heads",
+        "num_hidden_layers": "encoder_layers",
+    }
+
+    is_encoder_decoder: bool = True
+    num_channels: int = 3
+    backbone: str = "resnet50"
+    backbone_kwargs: dict | None = None
+    use_pretrained_backbone: bool = False
+    dilation: bool = False
+    freeze_batch_norm: bool = True
+    frozen_stages: int = 1
+    backbone_output_norm: bool = False
+
+    position_embedding: Literal["sine", "learned"] = "sine"
+    position_temperature: float | int = 10000
+    position_offset: float | int = 0.0
+
+    d_model: int = 256
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_attention_heads: int = 8
+    decoder_attention_heads: int = 8
+    encoder_ffn_dim: int = 2048
+    decoder_ffn_dim: int = 2048
+    dropout: float | int = 0.1
+    attention_dropout: float | int = 0.1
+    activation_dropout: float | int = 0.1
+    activation_function: str = "relu"
+
+    encoder: Literal["dense", "deformable"] = "dense"
+    encoder_position_scale: bool = False
+    cross_attention: Literal["dense", "conditional", "deformable"] = "dense"
+    num_queries: int = 100
+    query_content: Literal["zeros", "learned", "memory"] = "zeros"
+    query_reference: Literal["none", "point", "box", "selected"] = "none"
+    query_position: Literal["learned", "sine"] = "learned"
+    query_position_scale: bool = False
+    box_refinement: Literal["none", "per_layer", "look_forward_twice"] = "none"
+    decoder_norm: bool = True
+    inverse_sigmoid_eps: float = 1e-5
+    num_feature_levels: int = 1
+    encoder_n_points: int = 4
+    decoder_n_points: int = 4
+
+    denoising: Literal["none", "dn", "contrastive"] = "none"
+    num_denoising: int = 0
+    label_noise_ratio: float | int = 0.0
+    box_noise_scale: float | int = 0.0
+
+    classification: Literal["softmax", "focal"] = "softmax"
+    class_cost: float | int = 1
+    bbox_cost: float | int = 5
+    giou_cost: float | int = 2
+    class_loss_coefficient: float | int = 1
+    bbox_loss_coefficient: float | int = 5
+    giou_loss_coefficient: float | int = 2
+    mask_loss_coefficient: float | int = 1
+    dice_loss_coefficient: float | int = 1
+    eos_coefficient: float | int = 0.1
+    focal_alpha: float | int = 0.25
+    auxiliary_loss: bool = True
+    learning_rate_multipliers: dict | None = None
+
+    def __post_init__(self, **kwargs: Any):
+        self._reject_unknown(kwargs)
+        if self.learning_rate_multipliers is None:
+            self.learning_rate_multipliers = {"backbone": 0.1}
+        super().__post_init__(**kwargs)
+        self._reject_impossible()
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "HfDetrConfig":
+        """The configuration of a published model, with fields replaced by `overrides`.
+
+        Args:
+            name: one of `available_presets()`.
+            overrides: fields of this class, for example `num_labels=3` or `id2label={0: "cat"}`.
+
+        Raises:
+            ValueError: for an unknown preset (the nearest names are suggested) or an unknown field.
+        """
+        fields = get_preset(name)
+        if {"num_labels", "id2label"} & set(overrides):
+            fields.pop("id2label", None)  # the published class names describe the published classes only
+        return cls(**{**fields, **overrides})
+
+    def _reject_unknown(self, keywords: dict[str, Any]) -> None:
+        known = set(self.__dataclass_fields__) | set(self.attribute_map)
+        for key in keywords:
+            if key in _INHERITED_KEYWORDS or key in known:
+                continue
+            nearest = difflib.get_close_matches(key, known, n=3)
+            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
+            raise ValueError(f"HfDetrConfig has no field '{key}' (given {key}={keywords[key]!r}).{hint}")
+
+    def _reject_impossible(self) -> None:
+        """Raise ValueError for choices that contradict one another, naming the fields."""
+        for rule, message in (
+            (self.num_queries < 1, f"num_queries={self.num_queries}: at least 1 is needed."),
+            (self.decoder_layers < 1, f"decoder_layers={self.decoder_layers}: at least 1 is needed."),
+            (
+                self.d_model % self.encoder_attention_heads or self.d_model % self.decoder_attention_heads,
+                f"d_model={self.d_model} must be a multiple of encoder_attention_heads="
+                f"{self.encoder_attention_heads} and of decoder_attention_heads={self.decoder_attention_heads}.",
+            ),
+            (self.d_model % 4, f"d_model={self.d_model}: a multiple of 4 is needed by the position embeddings."),
+            (
+                self.encoder == "dense" and self.num_feature_levels != 1,
+                f"num_feature_levels={self.num_feature_levels}: encoder='dense' takes 1 level.",
+            ),
+            (
+                (self.encoder == "deformable") != (self.cross_attention == "deformable"),
+                f"encoder='{self.encoder}' and cross_attention='{self.cross_attention}': both are 'deformable' or "
+                "neither is.",
+            ),
+            (
+                self.cross_attention != "dense" and self.query_reference == "none",
+                f"query_reference='none': cross_attention='{self.cross_attention}' needs 'point', 'box' or "
+                "'selected'.",
+            ),
+            (
+                self.box_refinement != "none" and self.query_reference == "none",
+                f"box_refinement='{self.box_refinement}' refines references; query_reference is 'none'.",
+            ),
+            (
+                self.query_position == "sine" and self.query_reference not in ("box", "selected"),
+                f"query_position='sine' embeds a reference box; query_reference is '{self.query_reference}', allowed "
+                "are 'box' and 'selected'.",
+            ),
+            (
+                self.query_reference == "selected" and self.encoder != "deformable",
+                "query_reference='selected' takes proposals from encoder='deformable'.",
+            ),
+            (
+                self.query_content == "memory" and self.query_reference != "selected",
+                f"query_content='memory' is that of selected proposals; query_reference is '{self.query_reference}', "
+                "allowed is 'selected'.",
+            ),
+            (
+                self.denoising != "none" and self.query_position != "sine",
+                f"denoising='{self.denoising}' adds queries by their boxes: query_position='sine' is needed.",
+            ),
+            (
+                self.denoising != "none" and self.classification == "softmax",
+                f"denoising='{self.denoising}' needs classification='focal'.",
+            ),
+        ):
+            if rule:
+                raise ValueError(f"HfDetrConfig: {message}")

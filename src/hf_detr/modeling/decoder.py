@@ -1,0 +1,165 @@
+"""Queries + memory → states and predictions of every layer, refining the references on the way.
+
+Shapes: B batch, Q queries, S memory tokens, D width, K classes.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .attention import (
+    CROSS_ATTENTIONS,
+    MLP,
+    ConditionalSelfAttention,
+    Memory,
+    QueryPosition,
+    SelfAttention,
+    SpatialQuery,
+)
+from .configuration import HfDetrConfig
+from .encoder import FeedForward
+from .heads import DetectionHeads
+from .position import sine_reference_embedding
+from .queries import Queries
+
+
+@dataclass
+class Decoded:
+    """What the decoder returns.
+
+    Attributes:
+        hidden_states: (B, Q, D) input of the first layer and the output of each, before the shared norm.
+        last_hidden_state: (B, Q, D) output of the last layer, after it.
+        logits, boxes: (B, Q, K) and (B, Q, 4) of each layer that was asked for; the last layer is the last item.
+        attentions, cross_attentions: weights of each layer, where the attention gives them.
+    """
+
+    hidden_states: list[Tensor]
+    last_hidden_state: Tensor
+    logits: list[Tensor] = field(default_factory=list)
+    boxes: list[Tensor] = field(default_factory=list)
+    attentions: list[Tensor | None] = field(default_factory=list)
+    cross_attentions: list[Tensor | None] = field(default_factory=list)
+
+
+class DecoderLayer(GradientCheckpointingLayer):
+    """Self-attention among the queries, cross-attention on the memory, feed-forward; norms follow the sums."""
+
+    def __init__(self, config: HfDetrConfig, layer_index: int):
+        super().__init__()
+        self_attention = ConditionalSelfAttention if config.cross_attention == "conditional" else SelfAttention
+        self.self_attn = self_attention(config, config.decoder_attention_heads)
+        self.self_attn_norm = nn.LayerNorm(config.d_model)
+        self.cross_attn = CROSS_ATTENTIONS[config.cross_attention](config, layer_index)
+        self.cross_attn_norm = nn.LayerNorm(config.d_model)
+        self.ffn = FeedForward(config, config.decoder_ffn_dim)
+        self.ffn_norm = nn.LayerNorm(config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self,
+        states: Tensor,
+        position: QueryPosition,
+        reference_points: Tensor | None,
+        memory: Memory,
+        attention_mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """(B, Q, D) states → (states, self-attention weights or None, cross-attention weights or None)."""
+        update, self_weights = self.self_attn(states, position.embedding, attention_mask)
+        states = self.self_attn_norm(states + self.dropout(update))
+        update, cross_weights = self.cross_attn(states, position, reference_points, memory)
+        states = self.cross_attn_norm(states + self.dropout(update))
+        states = self.ffn_norm(states + self.dropout(self.ffn(states)))
+        return states, self_weights, cross_weights
+
+
+class FixedPosition(nn.Module):
+    """The position that the queries came with, in every layer."""
+
+    def forward(
+        self, layer_index: int, states: Tensor, reference_points: Tensor | None, queries: Queries, memory: Memory
+    ) -> Tensor:
+        """→ (B, Q, D)."""
+        return queries.position
+
+
+class SinePosition(nn.Module):
+    """An MLP of the sine embedding of the reference box, optionally scaled by the content from the second layer on.
+
+    With several levels the box is taken relative to the padded image, as on the finest level (DAB-Deformable, DINO).
+    """
+
+    def __init__(self, config: HfDetrConfig):
+        super().__init__()
+        self.width = config.d_model // 2
+        self.relative_to_padded = config.cross_attention == "deformable"
+        self.head = MLP(2 * config.d_model, config.d_model, config.d_model, 2)
+        self.scale = MLP(config.d_model, config.d_model, config.d_model, 2) if config.query_position_scale else None
+
+    def forward(
+        self, layer_index: int, states: Tensor, reference_points: Tensor, queries: Queries, memory: Memory
+    ) -> Tensor:
+        """→ (B, Q, D)."""
+        if self.relative_to_padded:
+            reference_points = reference_points * memory.valid_ratios[:, None, 0].repeat(1, 1, 2)
+        position = self.head(sine_reference_embedding(reference_points, self.width).to(states.dtype))
+        if self.scale is None or layer_index == 0:
+            return position
+        return position * self.scale(states)
+
+
+QUERY_POSITIONS = {"learned": lambda config: FixedPosition(), "sine": SinePosition}
+
+
+class Decoder(nn.Module):
+    """A stack of decoder layers. The heads are passed to `forward`, as they also refine the references."""
+
+    def __init__(self, config: HfDetrConfig):
+        super().__init__()
+        self.layers = nn.ModuleList(DecoderLayer(config, index) for index in range(config.decoder_layers))
+        self.norm = nn.LayerNorm(config.d_model) if config.decoder_norm else nn.Identity()
+        self.position = QUERY_POSITIONS[config.query_position](config)
+        self.spatial = SpatialQuery(config) if config.cross_attention == "conditional" else None
+        self.refine_per_layer = config.box_refinement == "per_layer"
+        self.look_forward_twice = config.box_refinement == "look_forward_twice"
+
+    def place(self, index: int, states: Tensor, reference: Tensor | None, queries: Queries, memory: Memory):
+        """The position of the queries in layer `index`."""
+        embedding = self.position(index, states, reference, queries, memory)
+        spatial = None if self.spatial is None else self.spatial(index, states, reference)
+        return QueryPosition(embedding, spatial)
+
+    def forward(self, queries: Queries, memory: Memory, heads: DetectionHeads, all_layers: bool) -> Decoded:
+        """Decode; `all_layers` predicts from every layer, not only from the last.
+
+        The references used for looking are always detached after a refinement. With `look_forward_twice` the box of a
+        layer is relative to the refinement of the layer before *with* its gradient, made from the state before the
+        shared norm (DAB-DETR, DINO).
+        """
+        states = queries.content
+        reference = output_reference = queries.reference_points
+        decoded = Decoded([states], states)
+        for index, layer in enumerate(self.layers):
+            last = index == len(self.layers) - 1
+            position = self.place(index, states, reference, queries, memory)
+            states, self_weights, cross_weights = layer(
+                states, position, reference, memory, queries.attention_mask
+            )
+            decoded.hidden_states.append(states)
+            decoded.attentions.append(self_weights)
+            decoded.cross_attentions.append(cross_weights)
+            if all_layers or last or self.refine_per_layer:
+                normed = self.norm(states)
+                decoded.boxes.append(heads.boxes(index, normed, output_reference))
+            if all_layers or last:
+                decoded.logits.append(heads.logits(index, normed))
+            if self.refine_per_layer:
+                reference = output_reference = decoded.boxes[-1].detach()
+            elif self.look_forward_twice and not last:
+                output_reference = heads.boxes(index, states, reference)
+                reference = output_reference.detach()
+        decoded.last_hidden_state = normed
+        decoded.boxes = decoded.boxes[-len(decoded.logits) :]
+        return decoded

@@ -1,0 +1,187 @@
+"""Predictions ↔ ground truth: one bipartite matching per layer and image, all costs in one batch.
+
+Shapes: L layers, B batch, Q queries, T objects (padded to the largest number in the batch), K classes.
+"""
+
+import logging
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor, nn
+
+from .boxes import box_cxcywh_to_xyxy, generalised_box_iou
+from .configuration import HfDetrConfig
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Targets:
+    """The objects of a batch, padded.
+
+    Attributes:
+        class_labels: (B, T) int64, 0 where padded.
+        boxes: (B, T, 4) normalised cxcywh, in at least float32.
+        valid: (B, T), True on real objects.
+        counts: number of objects of each image.
+        image_ids: of each image, or its index in the batch, for messages.
+        masks: (B, T, H, W) bool instance masks, or None.
+    """
+
+    class_labels: Tensor
+    boxes: Tensor
+    valid: Tensor
+    counts: list[int]
+    image_ids: list[int]
+    masks: Tensor | None = None
+
+    @classmethod
+    def from_labels(cls, labels: list[dict[str, Tensor]], dtype: torch.dtype) -> "Targets":
+        """Pad the labels of a batch.
+
+        Args:
+            labels: per image `class_labels` (T,) and `boxes` (T, 4); optionally `image_id` and `masks` (T, H, W).
+            dtype: of the boxes; half precision is raised to float32.
+
+        Raises:
+            ValueError: naming the image, when a field is missing or its shape is wrong.
+        """
+        image_ids = [_image_id(label, index) for index, label in enumerate(labels)]
+        for image_id, label in zip(image_ids, labels, strict=True):
+            _check_label(label, image_id)
+        counts = [len(label["class_labels"]) for label in labels]
+        pad = nn.utils.rnn.pad_sequence
+        boxes = pad([label["boxes"] for label in labels], batch_first=True)
+        class_labels = pad([label["class_labels"] for label in labels], batch_first=True)
+        slots = torch.arange(max(counts), device=boxes.device)
+        valid = slots < torch.tensor(counts, device=boxes.device)[:, None]
+        masks = _pad_masks(labels, max(counts)) if all("masks" in label for label in labels) else None
+        boxes = boxes.to(torch.promote_types(dtype, torch.float32))
+        return cls(class_labels.long(), boxes, valid, counts, image_ids, masks)
+
+    def repeat(self, times: int) -> "Targets":
+        """Every object `times` times: (B, times·T)."""
+        return Targets(
+            self.class_labels.repeat(1, times),
+            self.boxes.repeat(1, times, 1),
+            self.valid.repeat(1, times),
+            [count * times for count in self.counts],
+            self.image_ids,
+        )
+
+    def class_agnostic(self) -> "Targets":
+        """The same objects, all of class 0."""
+        labels = torch.zeros_like(self.class_labels)
+        return Targets(labels, self.boxes, self.valid, self.counts, self.image_ids)
+
+
+@dataclass
+class Matches:
+    """The query that each object is matched to.
+
+    Attributes:
+        query_index: (L, B, T) int64.
+        matched: (L, B, T), False for padding and for objects without a query; their index means nothing.
+    """
+
+    query_index: Tensor
+    matched: Tensor
+
+
+def _image_id(label: dict[str, Tensor], index: int) -> int:
+    image_id = label.get("image_id")
+    return index if image_id is None else int(image_id)
+
+
+def _check_label(label: dict[str, Tensor], image_id: int) -> None:
+    for key in ("class_labels", "boxes"):
+        if key not in label:
+            raise ValueError(f"The labels of image {image_id} have no '{key}'; they have {sorted(label)}.")
+    expected = (len(label["class_labels"]), 4)
+    if tuple(label["boxes"].shape) != expected:
+        raise ValueError(
+            f"The labels of image {image_id} have 'boxes' of shape {tuple(label['boxes'].shape)}; {expected} was "
+            "expected for its 'class_labels'."
+        )
+
+
+def _pad_masks(labels: list[dict[str, Tensor]], objects: int) -> Tensor:
+    height = max(label["masks"].shape[-2] for label in labels)
+    width = max(label["masks"].shape[-1] for label in labels)
+    padded = labels[0]["masks"].new_zeros(len(labels), objects, height, width, dtype=torch.bool)
+    for row, label in zip(padded, labels, strict=True):
+        count, mask_height, mask_width = label["masks"].shape
+        row[:count, :mask_height, :mask_width] = label["masks"].bool()
+    return padded
+
+
+class HungarianMatcher:
+    """The assignment of least total cost (Carion et al. 2020); the cost is taken in float32 or float64.
+
+    cost = class_cost · class term + bbox_cost · L1 distance - giou_cost · generalised IoU
+
+    The class term is minus the probability of the object's class, or, with sigmoids, the difference between the focal
+    loss of predicting it and of not predicting it (Deformable DETR).
+
+    Predictions that are not finite cannot be compared: they are given the highest cost, and the images concerned are
+    named in a warning. The loss of such a batch is not finite; skipping it is up to the training loop.
+    """
+
+    def __init__(self, config: HfDetrConfig):
+        self.class_cost, self.bbox_cost, self.giou_cost = config.class_cost, config.bbox_cost, config.giou_cost
+        self.softmax = config.classification == "softmax"
+        self.focal_alpha = config.focal_alpha
+
+    @torch.no_grad()
+    def __call__(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Matches:
+        """Match every layer and image.
+
+        Args:
+            logits: (L, B, Q, K).
+            boxes: (L, B, Q, 4) normalised cxcywh.
+        """
+        costs = self.costs(logits, boxes, targets)
+        # the only copy to the host; the assignment works on objects × queries
+        host = costs.transpose(-1, -2).cpu().numpy()
+        host = self._guard(host, targets)
+        query_index = np.zeros(host.shape[:-1], dtype=np.int64)
+        matched = np.zeros(host.shape[:-1], dtype=bool)
+        for layer, image in np.ndindex(*host.shape[:2]):
+            count = targets.counts[image]
+            objects, queries = linear_sum_assignment(host[layer, image, :count])
+            query_index[layer, image, objects] = queries
+            matched[layer, image, objects] = True
+        device = logits.device
+        return Matches(torch.from_numpy(query_index).to(device), torch.from_numpy(matched).to(device))
+
+    def costs(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
+        """(L, B, Q, T) cost of matching each query with each object of its own image."""
+        labels = targets.class_labels[None, :, None].expand(*logits.shape[:3], -1)
+        class_term = self.class_term(logits, labels)
+        distance = torch.cdist(boxes, targets.boxes.to(boxes).expand(len(boxes), -1, -1, -1), p=1)
+        giou = generalised_box_iou(
+            box_cxcywh_to_xyxy(boxes)[:, :, :, None], box_cxcywh_to_xyxy(targets.boxes.to(boxes))[None, :, None]
+        )
+        return self.class_cost * class_term + self.bbox_cost * distance - self.giou_cost * giou
+
+    def class_term(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(L, B, Q, T) class part of the cost for `labels` of that shape."""
+        if self.softmax:
+            return -logits.softmax(-1).gather(-1, labels)
+        probability = logits.sigmoid().gather(-1, labels)
+        # the published constant inside the logarithms; it bounds the cost
+        positive = self.focal_alpha * (1 - probability) ** 2 * -(probability + 1e-8).log()
+        negative = (1 - self.focal_alpha) * probability**2 * -(1 - probability + 1e-8).log()
+        return positive - negative
+
+    @staticmethod
+    def _guard(costs: np.ndarray, targets: Targets) -> np.ndarray:
+        finite = np.isfinite(costs)
+        if finite.all():
+            return costs
+        # columns beyond an image's own objects are padding and always finite with finite predictions
+        images = [targets.image_ids[image] for image in np.flatnonzero(~finite.all(axis=(0, 2, 3)))]
+        logger.warning("Predictions for image ids %s are not finite (NaN or infinite); matched at the highest cost.", images)
+        return np.where(finite, costs, np.float64(1e6))
