@@ -1,0 +1,33 @@
+"""Training arguments with the defaults of the DETR family."""
+
+from dataclasses import dataclass, field
+
+from transformers import SchedulerType, TrainingArguments
+
+
+@dataclass
+class HfDetrTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` whose defaults are right for DETR models.
+
+    Weight decay, gradient clipping and the base learning rate are those of the DETR paper (Carion et al., 2020); the
+    step schedule of its 300-epoch runs is replaced by warm-up and cosine decay, which need no tuning to the length.
+    """
+
+    backbone_learning_rate: float | None = field(
+        default=None,
+        metadata={
+            "help": "Learning rate of the backbone. Without it, the backbone's entry in the model configuration's "
+            "learning_rate_multipliers times learning_rate; a backbone that starts at random gets learning_rate."
+        },
+    )
+    max_skipped_steps: int = field(
+        default=10,
+        metadata={"help": "Training stops with an error after this many steps in a row without a finite loss."},
+    )
+    learning_rate: float = 1e-4
+    weight_decay: float = 1e-4
+    max_grad_norm: float = 0.1
+    lr_scheduler_type: SchedulerType | str = "cosine"
+    warmup_steps: float = 0.05
+    # The image and objects columns are no arguments of the model, but the collator needs them.
+    remove_unused_columns: bool | None = False

@@ -1,0 +1,88 @@
+"""Optimizer steps without a finite loss and gradient are left out."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+Labels = Sequence[dict[str, Tensor]]
+
+
+class NonFiniteLossError(ArithmeticError):
+    """The loss of a batch is not finite on some process; raised on all of them alike."""
+
+
+class FiniteSteps:
+    """Keeps steps whose loss or gradient is NaN or infinite from reaching the optimizer, and reports them.
+
+    Under float16 it stands aside: there, the gradient scaler meets infinite gradients by design and skips them.
+
+    Args:
+        accelerator: of the run.
+        limit: this many skipped steps in a row end the training.
+    """
+
+    def __init__(self, accelerator: Accelerator, limit: int):
+        self.accelerator = accelerator
+        self.limit = limit
+        self.step = 0
+        self.labels: Labels = []
+        self.is_finite = True
+        self.skipped_in_a_row = 0
+
+    def begin(self, step: int, labels: Labels) -> None:
+        """Begin the optimizer step number `step` over the images of `labels`."""
+        self.step, self.labels, self.is_finite = step, labels, True
+
+    def check_loss(self, loss: Tensor, labels: Labels) -> None:
+        """Check the loss of one batch.
+
+        Raises:
+            NonFiniteLossError: it is not finite on one of the processes: no process must go on to `backward`, or it
+                would wait for the others.
+        """
+        if self.accelerator.scaler is not None:
+            return
+        is_finite = torch.isfinite(loss.detach()).all()
+        if self.accelerator.reduce((~is_finite).float(), "sum") == 0:
+            return
+        self.is_finite = False
+        if not is_finite:
+            logger.warning(
+                "Step %d is skipped: the loss is %s on the images %s", self.step, loss.item(), image_ids(labels)
+            )
+        raise NonFiniteLossError
+
+    def finish(self, model: nn.Module, gradient_norm: Tensor | float) -> None:
+        """Clear the gradients if the step is to be skipped: an optimizer passes over parameters without any.
+
+        Raises:
+            RuntimeError: as many steps in a row were skipped as the limit allows.
+        """
+        if self.accelerator.scaler is not None:
+            return
+        if self.is_finite and not torch.isfinite(torch.as_tensor(gradient_norm)):
+            self.is_finite = False
+            logger.warning(
+                "Step %d is skipped: the gradient norm is %s after the images %s",
+                self.step, float(gradient_norm), image_ids(self.labels),
+            )  # fmt: skip
+        if self.is_finite:
+            self.skipped_in_a_row = 0
+            return
+        model.zero_grad(set_to_none=True)
+        self.skipped_in_a_row += 1
+        if self.skipped_in_a_row >= self.limit:
+            raise RuntimeError(
+                f"no finite loss for {self.limit} steps in a row, the last one step {self.step} on the images "
+                f"{image_ids(self.labels)}: lower the learning rate, or look at these images and their boxes"
+            )
+
+
+def image_ids(labels: Labels) -> list[int]:
+    """Return the image ids of a batch of labels."""
+    return [label["image_id"].item() for label in labels]

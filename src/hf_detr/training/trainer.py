@@ -1,0 +1,282 @@
+"""`transformers.Trainer` for DETR models."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from hf_detr.data import DetectionCollator
+
+from .arguments import HfDetrTrainingArguments
+from .callbacks import LossProgress
+from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows
+from .finite_steps import FiniteSteps, NonFiniteLossError
+from .packed_labels import pack_labels
+from .parameter_groups import parameter_groups
+from .seeding import SeededCollator
+
+
+class HfDetrTrainer(Trainer):
+    """`transformers.Trainer` that trains and evaluates DETR models the way they are published.
+
+    - The loss of an optimizer step is normalised by the boxes of all its batches on all processes, so gradient
+      accumulation and data parallelism change nothing but the time.
+    - Parts of the model learn at their own rates (`config.learning_rate_multipliers`).
+    - Evaluation reports COCO metrics in original pixels; `per_class` holds the class table of the last one.
+    - A step whose loss or gradient is not finite leaves model and optimizer as they were.
+    - A resumed run continues bit by bit, whatever the number of workers.
+
+    Args:
+        model: a model for object detection.
+        args: the training arguments.
+        data_collator: rows of the training set -> batch; without it, a `DetectionCollator` that does not augment.
+        train_dataset, eval_dataset: data sets in the schema of `hf_detr.data`.
+        processing_class: the image processor; it is saved with the model.
+        eval_data_collator: rows of an evaluation set -> batch; without it, a `DetectionCollator`.
+        compute_metrics: replaces COCO metrics. It gets (logits, pred_boxes) and labels for `unpack_labels`.
+        **kwargs: passed to `Trainer`.
+
+    Raises:
+        ValueError: for arguments of another class, or for several GPUs in one process.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: HfDetrTrainingArguments | None = None,
+        data_collator: Callable[[Sequence[dict]], Any] | None = None,
+        train_dataset: Dataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: BaseImageProcessor | None = None,
+        *,
+        eval_data_collator: Callable[[Sequence[dict]], Any] | None = None,
+        compute_metrics: Callable[..., dict] | None = None,
+        **kwargs: Any,
+    ):
+        args = args if args is not None else HfDetrTrainingArguments("trainer_output")
+        if not isinstance(args, HfDetrTrainingArguments):
+            raise ValueError(f"args must be HfDetrTrainingArguments, got {type(args).__name__}")
+        if args.n_gpu > 1:
+            raise ValueError(f"one process cannot train on {args.n_gpu} GPUs; start one process a GPU with torchrun")
+        if compute_metrics is None and processing_class is not None:
+            args.batch_eval_metrics = True
+            compute_metrics = self._collect_detections
+        if processing_class is not None:
+            data_collator = data_collator or DetectionCollator(processing_class)
+            eval_data_collator = eval_data_collator or DetectionCollator(processing_class)
+        if data_collator is not None:
+            data_collator = SeededCollator(data_collator, args.seed)
+
+        super().__init__(
+            model, args, data_collator, train_dataset, eval_dataset, processing_class,
+            compute_metrics=compute_metrics, **kwargs,
+        )  # fmt: skip
+        self.eval_data_collator = eval_data_collator or self.data_collator
+        if isinstance(data_collator, SeededCollator):
+            self.add_callback(data_collator)
+        if not args.disable_tqdm:
+            self.remove_callback(ProgressCallback)
+            self.add_callback(LossProgress())
+        # The loss is normalised over the whole optimizer step: `Trainer` must not divide it again.
+        self.model_accepts_loss_kwargs = True
+        self.per_class: dict[str, dict[str, float]] = {}
+        self._evaluator: DetectionEvaluator | None = None
+        self._loss_sums: dict[str, Tensor] = {}
+        self._steps_summed = 0
+        self._finite_steps = FiniteSteps(self.accelerator, args.max_skipped_steps)
+
+    # ---- data ----
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Check the training set against the model, then train; see `Trainer.train`.
+
+        Raises:
+            ValueError: an image has more objects than the model has queries.
+            RuntimeError: `max_skipped_steps` steps in a row had no finite loss.
+        """
+        num_queries = getattr(self.model.config, "num_queries", None)
+        if num_queries is not None and _has_annotations(self.train_dataset):
+            check_object_counts(self.train_dataset, num_queries)
+        return super().train(*args, **kwargs)
+
+    def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
+        """Return the evaluation data loader, which does not augment."""
+        return self._with_eval_collator(super().get_eval_dataloader, eval_dataset)
+
+    def get_test_dataloader(self, test_dataset: Dataset) -> DataLoader:
+        """Return the test data loader, which does not augment."""
+        return self._with_eval_collator(super().get_test_dataloader, test_dataset)
+
+    def _with_eval_collator(self, make: Callable[[Any], DataLoader], dataset: Any) -> DataLoader:
+        train_collator, self.data_collator = self.data_collator, self.eval_data_collator
+        try:
+            return make(dataset)
+        finally:
+            self.data_collator = train_collator
+
+    # ---- optimization ----
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Build the optimizer that `args.optim` names over the groups of `parameter_groups`."""
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            groups = parameter_groups(
+                model, self.args.learning_rate, self.args.weight_decay, self._learning_rate_multipliers()
+            )
+            optimizer_class, keywords = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
+                self.args, model
+            )
+            self.optimizer = optimizer_class(groups, **keywords)
+        return self.optimizer
+
+    def _learning_rate_multipliers(self) -> dict[str, float]:
+        config = self.model.config
+        multipliers = dict(getattr(config, "learning_rate_multipliers", None) or {})
+        if self.args.backbone_learning_rate is not None:
+            multipliers["backbone"] = self.args.backbone_learning_rate / self.args.learning_rate
+        elif not getattr(config, "use_pretrained_backbone", False) and not config.name_or_path:
+            multipliers.pop("backbone", None)  # nothing in a random backbone is worth preserving
+        return multipliers
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator, num_batches: int, device: torch.device
+    ) -> tuple[list, Tensor]:
+        """Return the batches of an optimizer step, and the numbers of boxes and of images that their losses share.
+
+        Those are counted over all processes and divided by the number of processes, whose gradients are averaged.
+        """
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        labels = [label for batch in batches for label in batch["labels"]]
+        self._finite_steps.begin(self.state.global_step + 1, labels)
+        self._steps_summed += 1
+        counts = torch.tensor([sum(len(label["class_labels"]) for label in labels), len(labels)], device=device)
+        return batches, self.accelerator.reduce(counts.float(), "mean")
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        """Return the loss; `num_items_in_batch` are the boxes and images of `get_batch_samples`, or None."""
+        if num_items_in_batch is None:
+            outputs = model(**inputs)
+            return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+        num_boxes, num_images = num_items_in_batch
+        # Published losses are divided by at least one box.
+        outputs = model(**inputs, num_boxes=num_boxes.clamp(min=1.0 / self.accelerator.num_processes))
+        loss, terms = self._share_softmax(outputs.loss, outputs.loss_dict, inputs["labels"], num_boxes, num_images)
+        self._finite_steps.check_loss(loss, inputs["labels"])
+        for name, value in terms.items():
+            # Losses are shares of the optimizer step's, everything else is measured on each batch.
+            part = 1 if name.startswith("loss") else 1 / self.current_gradient_accumulation_steps
+            self._loss_sums[name] = self._loss_sums.get(name, 0.0) + value.detach() * part
+        return (loss, outputs) if return_outputs else loss
+
+    def _share_softmax(
+        self, loss: Tensor, terms: dict[str, Tensor], labels: list[dict], num_boxes: Tensor, num_images: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Turn the softmax classification terms from a mean over the batch into its share of the step's mean.
+
+        Their weights are 1 for a query with an object and `eos_coefficient` for one without, so `num_boxes`, which
+        divides all other terms, is not enough to normalise them.
+        """
+        config = self.model.config
+        if config.classification != "softmax":
+            return loss, terms
+
+        def weight(boxes: Any, images: Any) -> Any:
+            return boxes + config.eos_coefficient * (images * config.num_queries - boxes)
+
+        share = weight(sum(len(label["class_labels"]) for label in labels), len(labels)) / weight(
+            num_boxes, num_images
+        )
+        shared = {name: value * share for name, value in terms.items() if name.startswith("loss_ce")}
+        excess = sum(terms[name] - value for name, value in shared.items())
+        return loss - config.class_loss_coefficient * excess, terms | shared
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
+    ) -> Tensor:
+        """Accumulate the gradients of a batch; see `Trainer.training_step`."""
+        try:
+            return super().training_step(model, inputs, num_items_in_batch)
+        except NonFiniteLossError:
+            return torch.tensor(float("nan"), device=self.args.device)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
+        # `Trainer` calls this after all backward passes and the clipping, right before the optimizer's step.
+        norm = super()._get_grad_norm(model, grad_norm)
+        self._finite_steps.finish(model, norm)
+        return norm
+
+    # ---- evaluation ----
+
+    def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
+        """Run over an evaluation or test set; see `Trainer.evaluation_loop`."""
+        if self.processing_class is not None:
+            self._evaluator = DetectionEvaluator(dataloader.dataset, self.processing_class)
+        return super().evaluation_loop(dataloader, *args, **kwargs)
+
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None, Tensor | None]:
+        """Return the loss, (logits, pred_boxes) and the labels as of `pack_labels`, which can all be gathered."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            outputs = model(**inputs)
+        if prediction_loss_only:
+            return outputs.loss, None, None
+        labels = pack_labels(inputs["labels"])
+        if self.args.world_size > 1:
+            labels = labels.to(self.args.device)
+        return outputs.loss, (outputs.logits, outputs.pred_boxes), labels
+
+    def _collect_detections(self, prediction: EvalPrediction, compute_result: bool) -> dict[str, float]:
+        self._evaluator.add(prediction)
+        if not compute_result:
+            return {}
+        metrics = self._evaluator.compute()
+        self.per_class = metrics.pop("per_class")
+        return metrics
+
+    # ---- reports ----
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log `logs` and, with a training loss, the mean of each loss term since the last time."""
+        if "loss" in logs and self._loss_sums:
+            means = torch.stack(list(self._loss_sums.values())) / self._steps_summed
+            means = self.accelerator.reduce(means, "mean").tolist()
+            logs |= dict(zip(self._loss_sums, means, strict=True))
+            self._loss_sums, self._steps_summed = {}, 0
+        super().log(logs, start_time)
+
+
+def check_object_counts(dataset: Dataset, num_queries: int) -> None:
+    """Check that a model with `num_queries` queries can find all objects of each image, without decoding images.
+
+    Raises:
+        ValueError: an image has more objects than that, not counting crowd regions, which are no targets.
+    """
+    for image_id, objects in annotation_rows(dataset):
+        count = len(objects["iscrowd"]) - sum(objects["iscrowd"])
+        if count > num_queries:
+            raise ValueError(
+                f"image id {image_id} of the training set has {count} objects, but the model has only {num_queries} "
+                f"queries: build it with num_queries={count} or more"
+            )
+
+
+def _has_annotations(dataset: Any) -> bool:
+    return isinstance(dataset, Dataset) and set(ANNOTATION_COLUMNS) <= set(dataset.column_names)
