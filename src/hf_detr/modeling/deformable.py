@@ -1,20 +1,27 @@
 """Multi-scale deformable attention sampling (Zhu et al. 2021, "Deformable DETR", equation 3).
 
 Every query reads, per head, `P` bilinear samples from each of `L` feature maps and returns their weighted sum. The
-same function exists in several forms that agree up to rounding; `deformable_attention` picks the one that suits the
-device and the moment.
+same function exists in three forms that agree up to rounding, and `deformable_attention` picks one:
+
+- `compiled`, the fast one: loops compiled by numba on a CPU, by Triton on a GPU;
+- `grid_sample`, PyTorch's own bilinear sampling, where the compilers are missing;
+- `gather`, index operations only: for export, for deterministic training on a GPU, and on other devices.
 
 Shapes: B batch, Q queries, S tokens (all levels flattened and concatenated), N heads, D width of a head, L levels,
 P points per level and head.
 """
 
-from typing import Literal
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Form = Literal["grid_sample", "gather"]
+Form = Literal["compiled", "grid_sample", "gather"]
+
+_COMPILED_FOR = {device for device, compiler in {"cpu": "numba", "cuda": "triton"}.items() if find_spec(compiler)}
 
 
 def deformable_attention(
@@ -45,18 +52,17 @@ def deformable_attention(
     if form not in _FORMS:
         raise ValueError(f"form={form!r}: expected one of {sorted(_FORMS)}")
     precision = torch.promote_types(value.dtype, torch.float32)
-    output = _FORMS[form](
-        value.to(precision), spatial_shapes, sampling_locations.to(precision), attention_weights.to(precision)
-    )
-    return output.to(value.dtype)
+    locations, weights = sampling_locations.to(precision), attention_weights.to(precision)
+    return _FORMS[form](value, spatial_shapes, locations, weights).to(value.dtype)
 
 
 def _choose_form(value: Tensor) -> Form:
-    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+    device = value.device.type
+    if torch.compiler.is_exporting() or torch.jit.is_tracing() or device not in ("cpu", "cuda"):
         return "gather"
-    if value.is_cuda and torch.are_deterministic_algorithms_enabled():
-        return "gather"  # the backward of grid_sample on CUDA adds in no fixed order, and raises in this mode
-    return "grid_sample"
+    if device == "cuda" and torch.are_deterministic_algorithms_enabled():
+        return "gather"  # the gradients of both other forms are sums in no fixed order
+    return "compiled" if device in _COMPILED_FOR and value.dtype != torch.float64 else "grid_sample"
 
 
 def _check_shapes(
@@ -79,6 +85,7 @@ def _grid_sample_form(
 ) -> Tensor:
     batch, _, heads, width_of_head = value.shape
     queries, points = sampling_locations.shape[1], sampling_locations.shape[4]
+    value = value.to(attention_weights.dtype)
     grids = 2 * sampling_locations - 1  # grid_sample counts from -1 to 1
     output = value.new_zeros(())
     level_values = value.split([height * width for height, width in spatial_shapes], dim=1)
@@ -96,7 +103,7 @@ def _gather_form(
 ) -> Tensor:
     """Reads the four corners of each sample as rows of one table: index operations only, deterministic everywhere."""
     batch, tokens, heads, width_of_head = value.shape
-    table = value.reshape(batch * tokens * heads, width_of_head)
+    table = value.to(attention_weights.dtype).reshape(batch * tokens * heads, width_of_head)
     image = torch.arange(batch, device=value.device).view(batch, 1, 1, 1)
     head = torch.arange(heads, device=value.device).view(1, 1, heads, 1)
     output = value.new_zeros(())
@@ -118,4 +125,61 @@ def _gather_form(
     return output.flatten(2)
 
 
-_FORMS = {"grid_sample": _grid_sample_form, "gather": _gather_form}
+def _compiled_form(
+    value: Tensor, spatial_shapes: list[tuple[int, int]], sampling_locations: Tensor, attention_weights: Tensor
+) -> Tensor:
+    return _fused(value, [size for shape in spatial_shapes for size in shape], sampling_locations, attention_weights)
+
+
+def _kernels(device: torch.device) -> tuple[Callable[..., Tensor], Callable[..., tuple[Tensor, Tensor, Tensor]]]:
+    """The forward and the backward kernel, imported when first needed: their compilers take long to load."""
+    if device.type == "cuda":
+        from .deformable_triton import backward, forward
+    else:
+        from .deformable_cpu import backward, forward
+    return forward, backward
+
+
+# A copy of this file that travels with a checkpoint is another module: its operators need names of their own.
+_NAMESPACE = __name__.replace(".", "_")
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::deformable_attention", mutates_args=())
+def _fused(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
+    """One opaque operator, so that `torch.compile` keeps it in its graph; shapes are (h, w, h, w, ...)."""
+    return _kernels(value.device)[0](value, shapes, locations, weights)
+
+
+@torch.library.custom_op(f"{_NAMESPACE}::deformable_attention_backward", mutates_args=())
+def _fused_backward(
+    value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _kernels(value.device)[1](value, shapes, locations, weights, gradient)
+
+
+@_fused.register_fake
+def _(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return value.new_empty(*locations.shape[:2], value.shape[2] * value.shape[3])
+
+
+@_fused_backward.register_fake
+def _(
+    value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return value.new_empty(value.shape), locations.new_empty(locations.shape), weights.new_empty(weights.shape)
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Tensor, list[int], Tensor, Tensor], output: Tensor) -> None:
+    value, ctx.shapes, locations, weights = inputs
+    ctx.save_for_backward(value, locations, weights)
+
+
+def _backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+    value, locations, weights = ctx.saved_tensors
+    to_value, to_locations, to_weights = _fused_backward(value, ctx.shapes, locations, weights, gradient)
+    return to_value, None, to_locations, to_weights
+
+
+_fused.register_autograd(_backward, setup_context=_keep_for_backward)
+
+_FORMS = {"compiled": _compiled_form, "grid_sample": _grid_sample_form, "gather": _gather_form}
