@@ -14,7 +14,7 @@ environment := $(if $(filter .venv/bin/python,$(PYTHON)),.venv/pyvenv.cfg,$(wild
 .PHONY: demo test lint clean
 
 demo: $(stamps)/demo
-	$(PYTHON) -c "from hf_detr.cli import app; app(prog_name='hf-detr')" demo
+	$(PYTHON) -m hf_detr.cli demo
 
 # Two processes of one thread each: faster than one process of two threads, and the same on every machine.
 test: $(stamps)/test lint
