@@ -74,6 +74,7 @@ class DetrAugmentation:
             [
                 v2.RandomHorizontalFlip(),
                 v2.RandomChoice([resize, crop]),
+                v2.ClampBoundingBoxes(),  # rounding may leave a box just beyond the border: it would be dropped
                 v2.SanitizeBoundingBoxes(labels_getter=_per_object_tensors),
             ]
         )

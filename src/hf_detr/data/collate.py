@@ -54,7 +54,7 @@ class DetectionCollator:
 
 
 def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, Any]:
-    """Return the objects of a row as tensors: `boxes` (T, 4) xyxy pixels, `labels` (T,), `area` (T,), `iscrowd` (T,)."""
+    """Return the objects of a row as tensors: `boxes` (T, 4) in xyxy pixels, `labels`, `area` and `iscrowd` (T,)."""
     objects = row["objects"]
     boxes = torch.tensor(objects["bbox"], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from datasets import Dataset
@@ -11,25 +12,22 @@ from datasets import Dataset
 from .schema import locate
 
 EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
-DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's modes of more than 8 bits a channel, which it turns to RGB by saturation, not by scaling."""
+SIXTEEN_BITS = 65535
 
 
 def displayed_size(path: Path, image_id: int | None = None) -> tuple[int, int]:
     """Return the (width, height) of an image file as it is displayed, EXIF orientation applied, from its header.
 
     Raises:
-        DataError: the file is missing, is no image, or has more than 8 bits a channel.
+        DataError: the file is missing or is no image.
     """
     if not path.is_file():
         raise locate("the image file does not exist", path, image_id)
     try:
         with PIL.Image.open(path) as image:
-            size, mode, orientation = image.size, image.mode, image.getexif().get(EXIF_ORIENTATION, 1)
+            size, orientation = image.size, image.getexif().get(EXIF_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise locate(f"expected an image, but its header cannot be read ({error})", path, image_id) from error
-    if mode in DEEP_MODES:
-        raise locate(f"expected 8 bits a channel, got the pixel format {mode!r}", path, image_id)
     return size[::-1] if 5 <= orientation <= 8 else size
 
 
@@ -48,10 +46,10 @@ def undecoded(dataset: Dataset) -> Dataset:
 def decode_image(image: PIL.Image.Image | dict[str, Any], image_id: int | None = None) -> PIL.Image.Image:
     """Return the `image` of a row as an RGB picture the way it is displayed (EXIF orientation applied).
 
-    Transparency is laid over white, as transformers does for inference.
+    Transparency is laid over white and 16-bit pixels are scaled, as the image processor does for inference.
 
     Raises:
-        DataError: the image is truncated or otherwise unreadable, or has more than 8 bits a channel.
+        DataError: the image is truncated or otherwise unreadable, or its pixels are neither 8- nor 16-bit integers.
     """
     source = "image" if isinstance(image, PIL.Image.Image) else image.get("path") or "embedded image"
     try:
@@ -59,9 +57,18 @@ def decode_image(image: PIL.Image.Image | dict[str, Any], image_id: int | None =
         picture = PIL.ImageOps.exif_transpose(picture)
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise locate(f"the image cannot be decoded ({error})", source, image_id) from error
-    if picture.mode in DEEP_MODES:
-        raise locate(f"expected 8 bits a channel, got the pixel format {picture.mode!r}", source, image_id)
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bit(picture, source, image_id)
     if picture.has_transparency_data:
         white = PIL.Image.new("RGBA", picture.size, "white")
         picture = PIL.Image.alpha_composite(white, picture.convert("RGBA"))
     return picture.convert("RGB")
+
+
+def _eight_bit(picture: PIL.Image.Image, source: str, image_id: int | None) -> PIL.Image.Image:
+    """Scale a grey picture of 16 bits, which Pillow would saturate; it may hold them in 32 (mode "I")."""
+    values = np.asarray(picture).astype(np.float64)
+    if picture.mode == "F" or not 0 <= values.min() <= values.max() <= SIXTEEN_BITS:
+        problem = f"expected 8 or 16 bits a pixel, got the pixel format {picture.mode!r}"
+        raise locate(f"{problem} with values from {values.min()} to {values.max()}", source, image_id)
+    return PIL.Image.fromarray((values / (SIXTEEN_BITS / 255)).round().astype(np.uint8))

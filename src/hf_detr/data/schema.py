@@ -43,7 +43,7 @@ def locate(
 
 @dataclass(frozen=True)
 class SourceObject:
-    """One annotated object as its file has it: `bbox` is (x, y, width, height) in pixels, `category` the file's key."""
+    """One object as its file has it: `bbox` is (x, y, width, height) in pixels, `category` the file's own key."""
 
     id: int
     bbox: Sequence[float]

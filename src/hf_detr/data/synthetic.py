@@ -26,13 +26,15 @@ LEAST_VISIBLE = 0.3
 MARGIN = 1.35
 """Half of the square in which an object and its shadow are drawn, in radii."""
 PROGRESS_FROM = 2000
+RUN_LENGTH_ENCODING = 3
+"""zlib's Z_RLE: as small as its fastest search for these pictures, and quicker."""
 
 Field = np.ndarray  # (h, w) float32
 
 
 @dataclass(frozen=True)
 class Surface:
-    """What a shape looks like on a grid of points: `distance` (h, w), `colour` (h, w, 3), how wide its edge is
+    """What a shape looks like on a grid of points: `distance` (h, w), `colour` (3, h, w), how wide its edge is
     rounded (`bevel`, in radii) and how much it shines (`gloss`, 0 to 1)."""
 
     distance: Field
@@ -110,8 +112,8 @@ def draw_scene(
     instances = np.zeros((height, width), dtype=np.uint16 if len(sprites) > 255 else np.uint8)
     for index, sprite in enumerate(sprites, start=1):
         _paint(picture, instances, index, sprite)
-    picture += random.normal(0.0, random.uniform(0.002, 0.012), size=(height, width, 1)).astype(np.float32)
-    pixels = (picture.clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    picture += np.float32(random.uniform(0.0, 0.012)) * random.standard_normal((height, width), dtype=np.float32)
+    pixels = (picture.clip(0.0, 1.0) * 255.0 + 0.5).astype(np.uint8).transpose(1, 2, 0)
     return SourceImage(
         image={"bytes": _png(pixels), "path": None},
         image_id=image_id,
@@ -157,9 +159,9 @@ def _sprite(
     x = ((np.arange(left, left + size) + 0.5 - centre[0]) / radius).astype(np.float32)
     y = ((np.arange(top, top + size) + 0.5 - centre[1]) / radius).astype(np.float32)[:, None]
     cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    surface = shape.draw(x * cosine + y * sine, y * cosine - x * sine, random)
+    surface = shape.draw(x * cosine + y * sine, y * cosine - x * sine, 1 / radius, random)
 
-    coverage = (0.5 - surface.distance * np.float32(radius)).clip(0.0, 1.0)
+    coverage = _inside(surface.distance, 1 / radius)
     rows = slice(max(top, 0), min(top + size, image_size[1]))
     columns = slice(max(left, 0), min(left + size, image_size[0]))
     window = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
@@ -169,14 +171,14 @@ def _sprite(
         columns=columns,
         coverage=coverage[window],
         shadow=_shadow(surface.distance, radius, light)[window],
-        colour=_shaded(surface, radius, light)[window],
+        colour=_shaded(surface, radius, light)[:, *window],
         full_area=float(np.count_nonzero(coverage >= 0.5)),
     )
 
 
 def _shadow(distance: Field, radius: float, light: float) -> Field:
     """Return how dark (0 to 1) the shadow of an object is, thrown away from the light."""
-    shift = [int(round(-0.13 * radius * trig(light))) for trig in (np.sin, np.cos)]
+    shift = [round(-0.13 * radius * float(trig(light))) for trig in (np.sin, np.cos)]
     softness = np.float32(1.0 / 0.28)
     fade = (np.float32(0.45) - np.roll(distance, shift, axis=(0, 1)) * softness).clip(0.0, 1.0)
     return fade * fade * (3 - 2 * fade) * np.float32(0.5)
@@ -190,9 +192,12 @@ def _shaded(surface: Surface, radius: float, light: float) -> np.ndarray:
     toward = slope_x * np.float32(np.cos(light)) + slope_y * np.float32(np.sin(light))
     facing = np.float32(0.66) * lean * toward + np.float32(0.75) * upright
     brightness = np.float32(0.5) + np.float32(0.68) * facing.clip(0.0, 1.0)
-    colour = surface.colour * brightness[..., None]
+    colour = surface.colour * brightness
     if surface.gloss:
-        colour += (np.float32(surface.gloss) * facing.clip(0.0, 1.0) ** 24)[..., None]
+        highlight = facing.clip(0.0, 1.0)
+        for _ in range(4):
+            highlight *= highlight  # to the power of 16: a narrow peak
+        colour += np.float32(surface.gloss) * highlight
     return colour
 
 
@@ -210,9 +215,9 @@ def _without_hidden(sprites: list[Sprite], width: int, height: int) -> list[Spri
 
 
 def _paint(picture: np.ndarray, instances: np.ndarray, index: int, sprite: Sprite) -> None:
-    region = picture[sprite.rows, sprite.columns]
-    region *= (1.0 - sprite.shadow)[..., None]
-    region += (sprite.colour - region) * sprite.coverage[..., None]
+    region = picture[:, sprite.rows, sprite.columns]
+    region *= 1.0 - sprite.shadow
+    region += (sprite.colour - region) * sprite.coverage
     instances[sprite.rows, sprite.columns][sprite.coverage >= 0.5] = index
 
 
@@ -226,7 +231,9 @@ def _visible_object(instances: np.ndarray, index: int, sprite: Sprite) -> Source
 
 def _png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(
+        buffer, format="PNG", compress_level=1, compress_type=RUN_LENGTH_ENCODING
+    )
     return buffer.getvalue()
 
 
@@ -234,14 +241,14 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def _background(random: np.random.Generator, width: int, height: int) -> np.ndarray:
-    """Return a picture (height, width, 3) of two muted colours mixed by a random pattern, under uneven light."""
+    """Return a picture (3, height, width) of two muted colours mixed by a random pattern, under uneven light."""
     x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
     pattern = PATTERNS[int(random.integers(len(PATTERNS)))](x, y, random)
     hue = random.random()
-    first = _colour(hue, random.uniform(0.1, 0.4), random.uniform(0.45, 0.85))
-    second = _colour(hue + random.uniform(-0.12, 0.12), random.uniform(0.1, 0.4), random.uniform(0.45, 0.85))
+    first = _colour(hue, random.uniform(0.08, 0.32), random.uniform(0.4, 0.85))
+    second = _colour(hue + random.uniform(-0.12, 0.12), random.uniform(0.08, 0.32), random.uniform(0.4, 0.85))
     light = 0.82 + 0.3 * _clouds(random, width, height, 3)
-    return (first + (second - first) * pattern[..., None]) * light[..., None]
+    return _mixed(first, second, pattern) * light
 
 
 def _clouds(random: np.random.Generator, width: int, height: int, cells: int) -> Field:
@@ -285,8 +292,8 @@ def _planks(x: Field, y: Field, random: np.random.Generator) -> Field:
     row = y / np.float32(width)
     tone = np.sin(np.floor(row) * np.float32(12.9) + np.float32(random.uniform(0, 6))) * 0.5 + 0.5
     grain = 0.5 + 0.5 * np.sin(y * np.float32(0.9) + 3 * np.sin(x * np.float32(0.02) + np.floor(row) * 5))
-    gap = (np.abs(row % 1.0 - 0.5) * 2 > 1 - 3 / np.float32(width)).astype(np.float32)
-    return (0.65 * tone + 0.2 * grain + 0 * x) * (1 - gap) - 0.8 * gap
+    gap = np.abs(row % 1.0 - 0.5) * 2 > 1 - 3 / np.float32(width)
+    return np.where(gap, 1.0, 0.6 * tone + 0.2 * grain) + 0 * x
 
 
 PATTERNS: tuple[Callable[[Field, Field, np.random.Generator], Field], ...] = (
@@ -298,80 +305,77 @@ PATTERNS: tuple[Callable[[Field, Field, np.random.Generator], Field], ...] = (
 )
 
 
-# Shapes: coordinates x to the right and y downwards, the object about one unit in radius
+# Shapes: coordinates x to the right and y downwards, the object about one unit in radius, a pixel `pixel` units wide
 
 
-def _ball(x: Field, y: Field, random: np.random.Generator) -> Surface:
-    radius = np.sqrt(x * x + y * y)
-    pole_x, pole_y = np.float32(0.25), np.float32(-0.3)
-    sector = np.floor((np.arctan2(y - pole_y, x - pole_x) / np.pi + 1) * 3)
-    cap = (x - pole_x) ** 2 + (y - pole_y) ** 2 < 0.03
-    paint = np.where((sector % 2 == 0) & ~cap, 1, 0)
-    colour = np.stack([_vivid(random), _colour(0.1, 0.06, 0.97)])[1 - paint]
-    return Surface(radius - 1, colour, bevel=1.0, gloss=0.5)
+def _ball(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surface:
+    away = np.hypot(x - np.float32(0.25), y + np.float32(0.3))  # from the pole, where the ball's three stripes meet
+    turn = np.arctan2(y + np.float32(0.3), x - np.float32(0.25)) * np.float32(1.5 / np.pi)
+    stripe = (0.25 - np.abs(turn % 1.0 - 0.5)) * away * np.float32(2 * np.pi / 3)
+    white = _inside(np.minimum(stripe, away - 0.17), pixel)
+    colour = _mixed(_vivid(random), _colour(0.1, 0.06, 0.97), white)
+    return Surface(np.hypot(x, y) - 1, colour, bevel=1.0, gloss=0.45)
 
 
-def _crate(x: Field, y: Field, random: np.random.Generator) -> Surface:
+def _cone(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surface:
+    sides = (np.abs(x) * 1.7 - (y + 1.22) * 0.62) / np.float32(np.hypot(1.7, 0.62))
+    body = np.maximum(np.maximum(sides, y - 0.72), -0.92 - y)
+    foot = np.maximum(np.abs(x) - 0.86, np.abs(y - 0.78) - 0.14)
+    stripes = np.minimum(np.abs(y + 0.32) - 0.13, np.abs(y - 0.22) - 0.14)
+    orange = _colour(random.uniform(0.02, 0.07), random.uniform(0.85, 0.95), random.uniform(0.9, 1.0))
+    white = _inside(np.maximum(stripes, -foot), pixel)
+    return Surface(np.minimum(body, foot), _mixed(orange, _colour(0.1, 0.04, 0.97), white), bevel=0.4, gloss=0.1)
+
+
+def _crate(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surface:
     across, along = np.abs(x) - 0.88, np.abs(y) - 0.88
-    outside = np.sqrt(np.maximum(across, 0) ** 2 + np.maximum(along, 0) ** 2)
-    distance = outside + np.minimum(np.maximum(across, along), 0) - 0.05
+    distance = np.hypot(np.maximum(across, 0), np.maximum(along, 0)) + np.minimum(np.maximum(across, along), 0) - 0.05
     wood = _colour(random.uniform(0.06, 0.1), random.uniform(0.45, 0.65), random.uniform(0.65, 0.9))
-    frame = (distance > -0.24) | (np.abs(x - y) < 0.17)
-    seams = np.abs((y / 0.34) % 1.0 - 0.5) > 0.42
+    beams = np.minimum(-0.24 - distance, np.abs(x - y) * 0.7 - 0.13)  # the frame and the brace across it
+    seams = 0.15 - np.abs((y / 0.36) % 1.0 - 0.5) * 0.36
+    boards = 0.78 - 0.35 * _inside(seams, pixel)
+    tone = boards + (1.05 - boards) * _inside(beams, pixel) - 0.45 * _inside(np.abs(beams) - 0.02, pixel)
     grain = 0.93 + 0.07 * np.sin(y * 21 + 2 * np.sin(x * 3))
-    tone = np.where(frame, np.float32(1.05), np.where(seams, np.float32(0.45), np.float32(0.78))) * grain
-    edge = (np.abs(distance + 0.24) < 0.025) | (~(distance > -0.24) & (np.abs(np.abs(x - y) - 0.17) < 0.03))
-    return Surface(distance, wood * np.where(edge, np.float32(0.5), tone)[..., None], bevel=0.1, gloss=0.0)
+    return Surface(distance, _mixed(0 * wood, wood, tone * grain), bevel=0.1, gloss=0.0)
 
 
-def _star(x: Field, y: Field, random: np.random.Generator) -> Surface:
-    sector = np.float32(2 * np.pi / 5)
-    radius, angle = np.sqrt(x * x + y * y), np.arctan2(x, -y)
-    folded = np.abs((angle + sector / 2) % sector - sector / 2)  # 0 towards a point, half a sector towards a notch
-    inner = 0.48
-    notch = np.array([inner * np.sin(np.pi / 5), inner * np.cos(np.pi / 5)])
-    normal = np.array([1 - notch[1], notch[0]]) / np.hypot(1 - notch[1], notch[0])
-    across, along = radius * np.sin(folded), radius * np.cos(folded)
-    distance = across * np.float32(normal[0]) + (along - 1) * np.float32(normal[1])
-    colour = _colour(random.uniform(0.1, 0.16), random.uniform(0.7, 0.95), random.uniform(0.9, 1.0))
-    return Surface(distance, np.broadcast_to(colour, (*distance.shape, 3)), bevel=0.34, gloss=0.25)
+def _leaf(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surface:
+    half_width = random.uniform(0.42, 0.55)
+    bend = (1 - half_width**2) / (2 * half_width)
+    aside = np.abs(x)
+    blade = np.hypot(aside + np.float32(bend), y + 0.1) - np.float32(bend + half_width)
+    stem = np.maximum(np.abs(x - 0.25 * (y - 0.9) ** 2) - 0.04, np.abs(y - 1.02) - 0.2)
+    green = _colour(random.uniform(0.2, 0.38), random.uniform(0.55, 0.85), random.uniform(0.5, 0.8))
+    ribs = np.abs((y + 0.9 * aside) / 0.3 % 1.0 - 0.5) * 0.22 - 0.014
+    veins = _inside(np.minimum(aside - 0.03, ribs), pixel)
+    tone = np.where(stem < blade, np.float32(0.7), 1 + np.float32(0.3) * veins)
+    return Surface(np.minimum(blade, stem), _mixed(0 * green, green, tone), bevel=0.5, gloss=0.12)
 
 
-def _ring(x: Field, y: Field, random: np.random.Generator) -> Surface:
-    radius, angle = np.sqrt(x * x + y * y), np.arctan2(y, x)
-    band = np.abs((angle / np.pi * 2) % 1.0 - 0.5) > 0.34
-    colour = np.stack([_vivid(random), _colour(0.1, 0.04, 0.96)])[band.astype(int)]
+def _ring(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surface:
+    radius, turn = np.hypot(x, y), np.arctan2(y, x) * np.float32(2 / np.pi)
+    bands = (0.34 - np.abs(turn % 1.0 - 0.5)) * radius * np.float32(np.pi / 2)
+    colour = _mixed(_vivid(random), _colour(0.1, 0.04, 0.96), _inside(bands, pixel))
     return Surface(np.abs(radius - 0.72) - 0.28, colour, bevel=0.28, gloss=0.3)
 
 
-def _cone(x: Field, y: Field, random: np.random.Generator) -> Surface:
-    slope = np.float32(np.hypot(1.7, 0.62))
-    sides = (np.abs(x) * 1.7 - (y + 1.22) * 0.62) / slope
-    body = np.maximum(np.maximum(sides, y - 0.72), -0.92 - y)
-    foot = np.maximum(np.abs(x) - 0.86, np.abs(y - 0.78) - 0.14)
-    stripe = (np.abs(y + 0.32) < 0.13) | (np.abs(y - 0.22) < 0.14)
-    orange = _colour(random.uniform(0.02, 0.07), random.uniform(0.85, 0.95), random.uniform(0.9, 1.0))
-    white = _colour(0.1, 0.04, 0.97)
-    colour = np.stack([orange, white, orange * 0.82])[np.where(foot < body, 2, stripe.astype(int))]
-    return Surface(np.minimum(body, foot), colour, bevel=0.4, gloss=0.1)
-
-
-def _leaf(x: Field, y: Field, random: np.random.Generator) -> Surface:
-    half_width = np.float32(random.uniform(0.42, 0.55))
-    bend = (1 - half_width**2) / (2 * half_width)
-    blade = np.sqrt((np.abs(x) + bend) ** 2 + (y + 0.1) ** 2) - (bend + half_width)
-    stem = np.maximum(np.abs(x - 0.25 * (y - 0.9) ** 2) - 0.04, np.abs(y - 1.02) - 0.2)
-    green = _colour(random.uniform(0.2, 0.4), random.uniform(0.55, 0.85), random.uniform(0.5, 0.8))
-    veins = (np.abs(x) < 0.035) | (np.abs((y + 0.9 * np.abs(x)) / 0.3 % 1.0 - 0.5) < 0.06)
-    tone = np.where(stem < blade, np.float32(0.7), np.where(veins, np.float32(1.3), np.float32(1.0)))
-    return Surface(np.minimum(blade, stem), green * tone[..., None], bevel=0.5, gloss=0.12)
+def _star(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surface:
+    sector = np.float32(2 * np.pi / 5)
+    radius, angle = np.hypot(x, y), np.arctan2(x, -y)
+    folded = np.abs((angle + sector / 2) % sector - sector / 2)  # 0 towards a point, half a sector towards a notch
+    notch_x, notch_y = 0.48 * np.sin(np.pi / 5), 0.48 * np.cos(np.pi / 5)
+    length = np.hypot(1 - notch_y, notch_x)  # of the edge from a point, at (0, 1), to a notch
+    edge_x, edge_y = np.float32((1 - notch_y) / length), np.float32(notch_x / length)
+    distance = radius * np.sin(folded) * edge_x + (radius * np.cos(folded) - 1) * edge_y
+    gold = _colour(random.uniform(0.1, 0.16), random.uniform(0.7, 0.95), random.uniform(0.9, 1.0))
+    return Surface(distance, _mixed(gold, gold, distance), bevel=0.34, gloss=0.25)
 
 
 @dataclass(frozen=True)
 class Shape:
     """A kind of object: how to draw it, how far it may be turned (radians) and its area in squared radii."""
 
-    draw: Callable[[Field, Field, np.random.Generator], Surface]
+    draw: Callable[[Field, Field, float, np.random.Generator], Surface]
     tilt: float
     area: float
 
@@ -385,6 +389,16 @@ SHAPES = {
     "star": Shape(_star, tilt=3.14, area=1.41),
 }
 """The kinds of objects that the built-in data can show, by the name of their class."""
+
+
+def _inside(distance: Field, pixel: float) -> Field:
+    """Return how much (0 to 1) of each pixel lies inside a signed distance field."""
+    return (np.float32(0.5) - distance * np.float32(1 / pixel)).clip(0.0, 1.0)
+
+
+def _mixed(first: np.ndarray, second: np.ndarray, amount: Field) -> np.ndarray:
+    """Return a picture (3, h, w) between two colours: the second where the amount is 1."""
+    return first[:, None, None] + (second - first)[:, None, None] * amount
 
 
 def _vivid(random: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,24 @@
+"""Fixtures shared by all tests."""
+
+from pathlib import Path
+
+import pytest
+
+SHARED_FOLDER = Path(__file__).parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_folder() -> Path:
+    """The optional folder of real data and reference outputs beside the repository."""
+    if not SHARED_FOLDER.is_dir():
+        pytest.skip(f"needs the optional folder {SHARED_FOLDER.name}/ beside the repository")
+    return SHARED_FOLDER
+
+
+@pytest.fixture(scope="session")
+def bccd_folder(shared_folder: Path) -> Path:
+    """The BCCD blood cells: a real, small COCO data set, flaws included."""
+    folder = shared_folder / "data" / "bccd"
+    if not folder.is_dir():
+        pytest.skip(f"needs {folder.relative_to(shared_folder.parent)}")
+    return folder
