@@ -22,8 +22,9 @@ NAMES = ["cat", "dog", "bird", "never seen"]
 
 def random_boxes(random: np.random.Generator, count: int) -> np.ndarray:
     corners = random.uniform(0, 300, (count, 2))
-    # Sides from a few to a few hundred pixels: all three area ranges occur.
-    return np.concatenate([corners, corners + np.exp(random.uniform(1, 5.5, (count, 2)))], axis=1)
+    # Sides from a few to a few hundred pixels: all three area ranges occur. A few have no area, as in real data.
+    sides = np.exp(random.uniform(1, 5.5, (count, 2))) * (random.random((count, 2)) < 0.98)
+    return np.concatenate([corners, corners + sides], axis=1)
 
 
 def random_case(seed: int, num_images: int, max_objects: int, max_false: int, crowds: float):
@@ -131,6 +132,16 @@ def test_equals_pycocotools_beyond_a_hundred_detections():
     assert any(np.bincount(image["labels"]).max() > 100 for image in predictions)
     result = assert_equal_to_pycocotools(predictions, references)
     assert 0 < result["AR_1"] < result["AR_10"] < result["AR_100"]
+
+
+def test_equals_pycocotools_on_boxes_without_area():
+    predictions, references = perfect()
+    for images in (predictions, references):
+        images[0]["boxes"] = [[10.0, 20.0, 110.0, 120.0], [30.0, 30.0, 30.0, 90.0], [5.0, 5.0, 5.0, 5.0]]
+        images[0]["labels"] = np.array([0, 0, 0])
+    predictions[0]["scores"] = [0.9, 0.8, 0.7]
+    references[0] |= {"area": [10000.0, 0.0, 0.0], "iscrowd": np.array([0, 0, 0])}
+    assert_equal_to_pycocotools(predictions, references)
 
 
 def test_equals_pycocotools_without_detections():
