@@ -21,7 +21,8 @@ _COMMON = [
         *(_TO + rf"self_attn.{name}_proj.\3" for name in "qkv"),
     ),
     rule(
-        _LAYER + r"(self_attn|cross_attn)\.(out_proj|output_proj|value_proj|sampling_offsets|attention_weights)\.(\w+)",
+        _LAYER
+        + r"(self_attn|cross_attn)\.(out_proj|output_proj|value_proj|sampling_offsets|attention_weights)\.(\w+)",
         _TO + r"\3.\4.\5",
     ),
     rule(_LAYER + r"linear([12])\.(\w+)", _TO + r"ffn.fc\3.\4"),

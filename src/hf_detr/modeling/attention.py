@@ -4,6 +4,7 @@ Shapes: B batch, Q queries, S memory tokens, L levels, P points, N heads, D widt
 Every cross-attention has the same call: (states, position, reference_points, memory).
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ class MLP(nn.Module):
     def __init__(self, input_dim: int, hidden_dim: int, output_dim: int, num_layers: int):
         super().__init__()
         dims = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(dims[:-1], dims[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(dims))
 
     def forward(self, states: Tensor) -> Tensor:
         """(..., input_dim) → (..., output_dim)."""
@@ -283,7 +284,9 @@ class DeformableAttention(nn.Module):
             value = value.masked_fill(~memory.mask[..., None], 0.0)
         shape = (self.num_heads, self.num_levels, self.num_points)
         offsets = self.sampling_offsets(placed).unflatten(-1, (*shape, 2))
-        weights = self.attention_weights(placed).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        weights = (
+            self.attention_weights(placed).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        )
         locations = self.locate(reference_points, offsets, memory)
         value = value.unflatten(-1, (self.num_heads, -1))
         return self.output_proj(deformable_attention(value, memory.spatial_shapes, locations, weights)), weights

@@ -137,9 +137,21 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
         raise ValueError(f"backbone='{config.backbone}' gives no feature maps through timm: {error}") from error
     if config.freeze_batch_norm:
         body = freeze_batch_norm_2d(body)
+        open_residual_branches(body)
     freeze_stages(body, config.frozen_stages)
     mark_initialised(body)
     return body
+
+
+def open_residual_branches(body: nn.Module) -> None:
+    """Give frozen norms of scale zero a small one.
+
+    timm starts the last norm of a residual block at zero, to be learned; frozen, it would switch the block off for
+    good in a model that loads no weights. At 0.2 the untrained maps of 152 layers stay as large as those of 50.
+    """
+    for module in body.modules():
+        if hasattr(module, "running_var") and not module.weight.any():
+            nn.init.constant_(module.weight, 0.2)
 
 
 def freeze_stages(body: nn.Module, frozen_stages: int) -> None:
@@ -153,7 +165,9 @@ def freeze_stages(body: nn.Module, frozen_stages: int) -> None:
     if frozen_stages > len(stages):
         raise ValueError(f"frozen_stages={frozen_stages}: this backbone has {len(stages)} stages.")
     # timm joins the names of nested modules by "." or "_", depending on how it cuts the model
-    trained = [spelling for stage in stages[frozen_stages:] for spelling in (f"{stage}.", f"{stage.replace('.', '_')}.")]
+    trained = [
+        spelling for stage in stages[frozen_stages:] for spelling in (f"{stage}.", f"{stage.replace('.', '_')}.")
+    ]
     for name, parameter in body.named_parameters():
         if any(stage in name for stage in trained):
             return

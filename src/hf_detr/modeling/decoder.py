@@ -5,7 +5,6 @@ Shapes: B batch, Q queries, S memory tokens, D width, K classes.
 
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -144,9 +143,7 @@ class Decoder(nn.Module):
         for index, layer in enumerate(self.layers):
             last = index == len(self.layers) - 1
             position = self.place(index, states, reference, queries, memory)
-            states, self_weights, cross_weights = layer(
-                states, position, reference, memory, queries.attention_mask
-            )
+            states, self_weights, cross_weights = layer(states, position, reference, memory, queries.attention_mask)
             decoded.hidden_states.append(states)
             decoded.attentions.append(self_weights)
             decoded.cross_attentions.append(cross_weights)

@@ -43,7 +43,9 @@ class SupervisedSet:
     def slots(self) -> Tensor:
         """(L, B, T) matched query of each object; Q, one past the last, where there is none."""
         num_queries = self.logits.shape[2]
-        return self.matches.query_index.masked_fill(~self.matches.matched, num_queries).expand(len(self.logits), -1, -1)
+        return self.matches.query_index.masked_fill(~self.matches.matched, num_queries).expand(
+            len(self.logits), -1, -1
+        )
 
     @property
     def matched(self) -> Tensor:

@@ -183,5 +183,7 @@ class HungarianMatcher:
             return costs
         # columns beyond an image's own objects are padding and always finite with finite predictions
         images = [targets.image_ids[image] for image in np.flatnonzero(~finite.all(axis=(0, 2, 3)))]
-        logger.warning("Predictions for image ids %s are not finite (NaN or infinite); matched at the highest cost.", images)
+        logger.warning(
+            "Predictions for image ids %s are not finite (NaN or infinite); matched at the highest cost.", images
+        )
         return np.where(finite, costs, np.float64(1e6))
