@@ -57,14 +57,14 @@ class FiniteSteps:
             )
         raise NonFiniteLossError
 
-    def finish(self, model: nn.Module, gradient_norm: Tensor | float) -> None:
-        """Clear the gradients if the step is to be skipped: an optimizer passes over parameters without any.
+    def finish(self, model: nn.Module, gradient_norm: Tensor | float) -> bool:
+        """Return whether the step goes on; clear the gradients if not: an optimizer passes over parameters without.
 
         Raises:
             RuntimeError: as many steps in a row were skipped as the limit allows.
         """
         if self.accelerator.scaler is not None:
-            return
+            return True
         if self.is_finite and not torch.isfinite(torch.as_tensor(gradient_norm)):
             self.is_finite = False
             logger.warning(
@@ -73,7 +73,7 @@ class FiniteSteps:
             )  # fmt: skip
         if self.is_finite:
             self.skipped_in_a_row = 0
-            return
+            return True
         model.zero_grad(set_to_none=True)
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row >= self.limit:
@@ -81,6 +81,7 @@ class FiniteSteps:
                 f"no finite loss for {self.limit} steps in a row, the last one step {self.step} on the images "
                 f"{image_ids(self.labels)}: lower the learning rate, or look at these images and their boxes"
             )
+        return False
 
 
 def image_ids(labels: Labels) -> list[int]:

@@ -1,5 +1,6 @@
 """`transformers.Trainer` for DETR models."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -86,8 +87,9 @@ class HfDetrTrainer(Trainer):
         self.model_accepts_loss_kwargs = True
         self.per_class: dict[str, dict[str, float]] = {}
         self._evaluator: DetectionEvaluator | None = None
-        self._loss_sums: dict[str, Tensor] = {}
-        self._steps_summed = 0
+        # Loss terms of the batches of this optimizer step, and of the steps since the last log.
+        self._step_terms: list[dict[str, Tensor]] = []
+        self._logged_terms: list[dict[str, Tensor]] = []
         self._finite_steps = FiniteSteps(self.accelerator, args.max_skipped_steps)
 
     # ---- data ----
@@ -102,6 +104,10 @@ class HfDetrTrainer(Trainer):
         num_queries = getattr(self.model.config, "num_queries", None)
         if num_queries is not None and _has_annotations(self.train_dataset):
             check_object_counts(self.train_dataset, num_queries)
+        # accelerate marks a model that was evaluated before as prepared for training too, and would then not average
+        # the gradients of several processes.
+        if self.model_wrapped is self.model:
+            self.model.__dict__.pop("_is_accelerate_prepared", None)
         return super().train(*args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
@@ -153,7 +159,7 @@ class HfDetrTrainer(Trainer):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         labels = [label for batch in batches for label in batch["labels"]]
         self._finite_steps.begin(self.state.global_step + 1, labels)
-        self._steps_summed += 1
+        self._step_terms = []
         counts = torch.tensor([sum(len(label["class_labels"]) for label in labels), len(labels)], device=device)
         return batches, self.accelerator.reduce(counts.float(), "mean")
 
@@ -174,10 +180,7 @@ class HfDetrTrainer(Trainer):
         outputs = model(**inputs, num_boxes=num_boxes.clamp(min=1.0 / self.accelerator.num_processes))
         loss, terms = self._share_softmax(outputs.loss, outputs.loss_dict, inputs["labels"], num_boxes, num_images)
         self._finite_steps.check_loss(loss, inputs["labels"])
-        for name, value in terms.items():
-            # Losses are shares of the optimizer step's, everything else is measured on each batch.
-            part = 1 if name.startswith("loss") else 1 / self.current_gradient_accumulation_steps
-            self._loss_sums[name] = self._loss_sums.get(name, 0.0) + value.detach() * part
+        self._step_terms.append({name: value.detach() for name, value in terms.items()})
         return (loss, outputs) if return_outputs else loss
 
     def _share_softmax(
@@ -214,7 +217,8 @@ class HfDetrTrainer(Trainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Tensor | float | None = None) -> Tensor | float:
         # `Trainer` calls this after all backward passes and the clipping, right before the optimizer's step.
         norm = super()._get_grad_norm(model, grad_norm)
-        self._finite_steps.finish(model, norm)
+        if self._finite_steps.finish(model, norm):
+            self._logged_terms.append(_step_totals(self._step_terms))
         return norm
 
     # ---- evaluation ----
@@ -223,7 +227,9 @@ class HfDetrTrainer(Trainer):
         """Run over an evaluation or test set; see `Trainer.evaluation_loop`."""
         if self.processing_class is not None:
             self._evaluator = DetectionEvaluator(dataloader.dataset, self.processing_class)
-        return super().evaluation_loop(dataloader, *args, **kwargs)
+        # Evaluation must not move the random numbers of training, or a run would depend on how often it evaluates.
+        with torch.random.fork_rng():
+            return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def prediction_step(
         self,
@@ -255,12 +261,23 @@ class HfDetrTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log `logs` and, with a training loss, the mean of each loss term since the last time."""
-        if "loss" in logs and self._loss_sums:
-            means = torch.stack(list(self._loss_sums.values())) / self._steps_summed
-            means = self.accelerator.reduce(means, "mean").tolist()
-            logs |= dict(zip(self._loss_sums, means, strict=True))
-            self._loss_sums, self._steps_summed = {}, 0
+        if "loss" in logs:
+            steps, self._logged_terms = self._logged_terms, []
+            if not steps:
+                logs["loss"] = math.nan  # all steps were skipped
+            for name in steps[0] if steps else ():
+                mean = torch.stack([step[name] for step in steps]).mean()
+                logs[name] = self.accelerator.reduce(mean, "mean").item()
         super().log(logs, start_time)
+
+
+def _step_totals(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Combine the terms of an optimizer step's batches: losses are shares to add up, all else is measured on each."""
+    totals = {}
+    for name in batches[0]:
+        values = torch.stack([terms[name] for terms in batches])
+        totals[name] = values.sum() if name.startswith("loss") else values.mean()
+    return totals
 
 
 def check_object_counts(dataset: Dataset, num_queries: int) -> None:

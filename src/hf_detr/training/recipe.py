@@ -1,0 +1,75 @@
+"""How to train a preset: from the size of the data and the machine to training arguments."""
+
+import math
+from pathlib import Path
+
+import torch
+
+from .arguments import HfDetrTrainingArguments
+
+SMALL_PRESETS = ("tiny",)
+"""Presets made to be trained from scratch on a CPU; all others start from a pretrained backbone."""
+EVALUATIONS = 10
+"""A run evaluates and saves about this many times."""
+
+
+def default_image_size(preset: str) -> int:
+    """Return the shortest edge, in pixels, that a preset is trained at."""
+    return 256 if preset in SMALL_PRESETS else 800
+
+
+def training_arguments(
+    preset: str,
+    num_train_images: int,
+    output_dir: str | Path,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    seed: int = 0,
+) -> HfDetrTrainingArguments:
+    """Return the arguments of a run on this machine.
+
+    Args:
+        preset: a name of `available_presets()`.
+        num_train_images: the size of the training set.
+        output_dir: where checkpoints go.
+        epochs: passes over the data; 50 by default, the short schedule of the literature.
+        batch_size: images in a batch; 4 by default for the small presets and 2, the published number, for others.
+        learning_rate: the base rate; by default 5e-4 for the small presets and the published 1e-4 for others.
+        seed: of everything random.
+
+    Raises:
+        ValueError: a number is not positive.
+    """
+    small = preset in SMALL_PRESETS
+    epochs = 50 if epochs is None else epochs
+    batch_size = (4 if small else 2) if batch_size is None else batch_size
+    learning_rate = (5e-4 if small else 1e-4) if learning_rate is None else learning_rate
+    for name, value in {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+
+    steps_per_epoch = math.ceil(num_train_images / batch_size)
+    steps_per_evaluation = steps_per_epoch * math.ceil(epochs / EVALUATIONS)
+    on_cuda = torch.cuda.is_available()
+    return HfDetrTrainingArguments(
+        output_dir=str(output_dir),
+        num_train_epochs=epochs,
+        per_device_train_batch_size=batch_size,
+        per_device_eval_batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        bf16=on_cuda and torch.cuda.is_bf16_supported(),
+        dataloader_num_workers=4 if on_cuda else 0,
+        dataloader_pin_memory=on_cuda,
+        logging_steps=min(20, steps_per_epoch),
+        eval_strategy="steps",
+        eval_steps=steps_per_evaluation,
+        save_strategy="steps",
+        save_steps=steps_per_evaluation,
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="AP",
+        greater_is_better=True,
+    )

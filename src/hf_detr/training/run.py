@@ -1,0 +1,224 @@
+"""One training run, from a data folder to a model folder; `hf-detr train` and `hf-detr demo` are this."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import DatasetDict
+from transformers import BaseImageProcessor, PreTrainedModel, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_detr.data import (
+    DetectionCollator,
+    DetrAugmentation,
+    category_names,
+    data_fingerprint,
+    load_detection_data,
+    undecoded,
+)
+from hf_detr.hub.model_card import CardEvidence, build_model_card, hardware_line, package_versions
+from hf_detr.modeling.configuration import HfDetrConfig
+from hf_detr.modeling.detr import HfDetrForObjectDetection
+from hf_detr.modeling.image_processing import HfDetrImageProcessor
+
+from .callbacks import PredictionPictures, ResultFiles
+from .recipe import SMALL_PRESETS, default_image_size, training_arguments
+from .trainer import HfDetrTrainer
+
+# Published: the longest edge is at most 1333 pixels where the shortest is 800.
+LONGEST_TO_SHORTEST = 1333 / 800
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run is made of; None stands for the recipe's choice.
+
+    Attributes:
+        data: a folder of detection data, or "synthetic"; see `load_detection_data`.
+        output: the model folder to write.
+        preset: the model to build.
+        model: a folder or repository to start from instead of a new model.
+        epochs, batch_size, learning_rate: see `training_arguments`.
+        image_size: the shortest edge of the images in pixels.
+        seed: of everything random.
+        pretrained_backbone: start from timm's pretrained weights.
+        overwrite: replace a model that `output` already holds.
+        resume: go on with an interrupted run in `output`; all else must be as it was.
+        command: what the model card quotes.
+    """
+
+    data: str
+    output: Path
+    preset: str = "tiny"
+    model: str | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    image_size: int | None = None
+    seed: int = 0
+    pretrained_backbone: bool | None = None
+    overwrite: bool = False
+    resume: bool = False
+    command: str | None = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the unfinished run."""
+        return self.output / "checkpoints"
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of detections beside ground truth."""
+        return self.output / "pictures"
+
+
+def run_training(options: RunOptions) -> dict[str, Any]:
+    """Train, evaluate and save a model; return the result of `CocoMetrics` on the validation split.
+
+    The model folder also gets a model card, `results.csv`, `results.png` and pictures. Checkpoints are in
+    `checkpoints/` until the model is saved.
+
+    Raises:
+        ValueError: an option, the data or the output folder cannot be used; nothing is changed then.
+    """
+    checkpoint = check_output(options)
+    data = load_detection_data(options.data, seed=options.seed)
+    set_seed(options.seed)
+    model, image_processor = build_model(options, category_names(data["train"]))
+    if options.overwrite:
+        for folder in (options.checkpoints, options.pictures):
+            shutil.rmtree(folder, ignore_errors=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    trainer = build_trainer(options, data, model, image_processor)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
+    result = {**metrics, "per_class": trainer.per_class}
+    save_model_folder(options, trainer, data, result)
+    return result
+
+
+def check_output(options: RunOptions) -> str | None:
+    """Check that the output folder may be written to; return the checkpoint to resume from, if any.
+
+    Raises:
+        ValueError: it holds a model or an unfinished run and the options do not say what to do, or nothing to resume.
+    """
+    folder = options.output
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder for the model")
+    has_model = (folder / "config.json").exists()
+    checkpoint = get_last_checkpoint(str(options.checkpoints)) if options.checkpoints.is_dir() else None
+    if options.resume:
+        if checkpoint is None:
+            raise ValueError(f"{folder} holds no unfinished run to resume")
+        return checkpoint
+    if not options.overwrite and (has_model or checkpoint):
+        held = "a model" if has_model else "an unfinished run"
+        remedy = "--overwrite to replace it" + ("" if checkpoint is None else ", or --resume to go on with it")
+        raise ValueError(f"{folder} already holds {held}; add {remedy}")
+    return None
+
+
+def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Build the model that the options name, for the classes of the data, and its image processor."""
+    classes: dict[str, Any] = {
+        "id2label": dict(enumerate(class_names)),
+        "label2id": {name: label for label, name in enumerate(class_names)},
+    }
+    size = None
+    if options.image_size is not None or options.model is None:
+        shortest = options.image_size or default_image_size(options.preset)
+        size = {"shortest_edge": shortest, "longest_edge": round(shortest * LONGEST_TO_SHORTEST)}
+    if options.model is not None:
+        model = HfDetrForObjectDetection.from_pretrained(options.model, ignore_mismatched_sizes=True, **classes)
+        image_processor = HfDetrImageProcessor.from_pretrained(options.model, **({"size": size} if size else {}))
+        return model, image_processor
+
+    pretrained = options.pretrained_backbone
+    if pretrained is None:
+        pretrained = options.preset not in SMALL_PRESETS
+    config = HfDetrConfig.from_preset(options.preset, use_pretrained_backbone=pretrained, **classes)
+    classification = "softmax" if config.classification == "softmax" else "sigmoid"
+    return HfDetrForObjectDetection(config), HfDetrImageProcessor(size=size, classification=classification)
+
+
+def build_trainer(
+    options: RunOptions, data: DatasetDict, model: PreTrainedModel, image_processor: BaseImageProcessor
+) -> HfDetrTrainer:
+    """Put together the trainer of a run, with augmentation, result files and pictures."""
+    args = training_arguments(
+        options.preset,
+        len(data["train"]),
+        options.checkpoints,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
+    size = dict(image_processor.size)
+    augmentation = None
+    if {"shortest_edge", "longest_edge"} <= set(size):
+        augmentation = DetrAugmentation(size["shortest_edge"], size["longest_edge"])
+    return HfDetrTrainer(
+        model,
+        args,
+        DetectionCollator(image_processor, augmentation),
+        undecoded(data["train"]),
+        undecoded(data["validation"]),
+        image_processor,
+        callbacks=[
+            ResultFiles(options.output),
+            PredictionPictures(options.pictures, data["validation"]),
+        ],
+    )
+
+
+def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, data: DatasetDict, result: dict[str, Any]) -> None:
+    """Write weights, configuration, image processor and model card; a folder with `config.json` is complete."""
+    if not trainer.is_world_process_zero():
+        return
+    beside = options.output / ".model.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    trainer.model.save_pretrained(beside)
+    trainer.processing_class.save_pretrained(beside)
+    build_model_card(card_evidence(options, trainer, data, result)).save(beside / "README.md")
+    for file in sorted(beside.iterdir(), key=lambda file: file.name == "config.json"):
+        os.replace(file, options.output / file.name)
+    beside.rmdir()
+    shutil.rmtree(options.checkpoints)
+
+
+def card_evidence(
+    options: RunOptions, trainer: HfDetrTrainer, data: DatasetDict, result: dict[str, Any]
+) -> CardEvidence:
+    """Collect what the model card says about a finished run."""
+    args = trainer.args
+    return CardEvidence(
+        model_id=str(options.output),
+        preset=options.preset if options.model is None else trainer.model.config.model_type,
+        base_model=options.model,
+        dataset_name="synthetic" if options.data.startswith("synthetic") else Path(options.data).resolve().name,
+        dataset_fingerprint=data_fingerprint(data),
+        metrics=result,
+        recipe={
+            "training images": len(data["train"]),
+            "epochs": args.num_train_epochs,
+            "batch size": args.per_device_train_batch_size * args.world_size,
+            "learning rate": args.learning_rate,
+            "weight decay": args.weight_decay,
+            "gradient clipping": args.max_grad_norm,
+            "schedule": f"{args.lr_scheduler_type.value}, warm-up over {args.warmup_steps:.0%} of the steps",
+            "image size": dict(trainer.processing_class.size),
+            "seed": args.seed,
+        },
+        command=options.command,
+        hardware=hardware_line(),
+        versions=package_versions(),
+        samples={
+            f"{options.pictures.name}/{path.name}": "ground truth and detections"
+            for path in sorted(options.pictures.glob("*.jpg"))
+        },
+    )
