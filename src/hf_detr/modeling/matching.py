@@ -142,7 +142,8 @@ class HungarianMatcher:
             logits: (L, B, Q, K).
             boxes: (L, B, Q, 4) normalised cxcywh.
         """
-        costs = self.costs(logits, boxes, targets)
+        finite = logits.isfinite().all(-1) & boxes.isfinite().all(-1)
+        costs = self.costs(logits, boxes, targets).masked_fill(~finite[..., None], torch.nan)
         # the only copy to the host; the assignment works on objects × queries
         host = costs.transpose(-1, -2).cpu().numpy()
         host = self._guard(host, targets)

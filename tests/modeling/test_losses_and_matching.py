@@ -1,0 +1,300 @@
+"""Matching, losses, boxes and position embeddings: golden operators, properties, brute force and peers."""
+
+import itertools
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from torch import Tensor
+
+from conftest import SHARED_FOLDER
+from golden.cases import EXCERPTS
+from hf_detr import HfDetrConfig
+from hf_detr.modeling.boxes import (
+    box_cxcywh_to_xyxy,
+    box_iou,
+    box_xyxy_to_cxcywh,
+    generalised_box_iou,
+    inverse_sigmoid,
+)
+from hf_detr.modeling.losses import Criterion, SupervisedSet
+from hf_detr.modeling.matching import HungarianMatcher, Matches, Targets
+from hf_detr.modeling.position import SinePositionEmbedding
+
+SOFTMAX = HfDetrConfig(num_labels=5)
+FOCAL = HfDetrConfig(num_labels=5, classification="focal", class_cost=2)
+
+
+@pytest.fixture(scope="module")
+def operators() -> dict[str, Tensor]:
+    """Golden values of single operators, from the excerpt in the repository."""
+    return load_file(EXCERPTS / "operators.safetensors")
+
+
+def labels_of(*images: tuple[Tensor, Tensor]) -> list[dict[str, Tensor]]:
+    return [{"class_labels": labels, "boxes": boxes} for labels, boxes in images]
+
+
+def random_labels(counts: list[int], num_labels: int, seed: int = 0) -> list[dict[str, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        {
+            "class_labels": torch.randint(num_labels, (count,), generator=generator),
+            "boxes": torch.rand(count, 4, generator=generator, dtype=torch.float64) * 0.4 + 0.2,
+            "image_id": torch.tensor([100 + index]),
+        }
+        for index, count in enumerate(counts)
+    ]
+
+
+def random_predictions(layers: int, batch: int, queries: int, classes: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(layers, batch, queries, classes, generator=generator, dtype=torch.float64)
+    boxes = torch.rand(layers, batch, queries, 4, generator=generator, dtype=torch.float64) * 0.4 + 0.2
+    return logits, boxes
+
+
+# ---------------------------------------------------------------------------------------------------- golden values
+
+
+def test_the_excerpt_is_what_the_complete_file_says(operators: dict[str, Tensor]):
+    complete = SHARED_FOLDER / "golden" / "ops.safetensors"
+    if not complete.is_file():
+        pytest.skip("the complete golden operators are not beside the repository")
+    expected = load_file(complete)
+    assert {name: bool(torch.equal(value, expected[name])) for name, value in operators.items()} == dict.fromkeys(
+        operators, True
+    )
+
+
+def test_generalised_iou_and_its_gradients(operators: dict[str, Tensor]):
+    first = operators["giou.boxes1_cxcywh"].clone().requires_grad_()
+    second = operators["giou.boxes2_cxcywh"].clone().requires_grad_()
+    corners = box_cxcywh_to_xyxy(first)[:, None], box_cxcywh_to_xyxy(second)[None]
+    giou = generalised_box_iou(*corners)
+    iou, union = box_iou(*corners)
+    giou.sum().backward()
+    for ours, name in ((giou, "giou"), (iou, "iou"), (union, "union"), (first.grad, "grad1"), (second.grad, "grad2")):
+        torch.testing.assert_close(ours, operators[f"giou.{name}"], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["softmax", "focal"])
+@pytest.mark.parametrize("index", range(4))
+def test_matching_equals_the_original(operators: dict[str, Tensor], kind: str, index: int):
+    """The third and fourth case have as many and more objects than queries."""
+    case = {name.rsplit(".", 1)[1]: v for name, v in operators.items() if name.startswith(f"match_{kind}.{index}.")}
+    sizes = case["sizes"].tolist()
+    labels = labels_of(*zip(case["labels"].split(sizes), case["target_boxes"].split(sizes), strict=True))
+    targets = Targets.from_labels(labels, torch.float64)
+    matcher = HungarianMatcher(SOFTMAX if kind == "softmax" else FOCAL)
+    matches = matcher(case["logits"][None], case["boxes"][None], targets)
+    images, objects = matches.matched[0].nonzero(as_tuple=True)
+    queries = matches.query_index[0][matches.matched[0]]
+    found = set(zip(images.tolist(), queries.tolist(), objects.tolist(), strict=True))
+    assert found == set(map(tuple, case["indices"].mT.tolist()))
+
+
+def predictions_for_classes(logits: Tensor, classes: Tensor, no_object: int | None) -> SupervisedSet:
+    """A set whose matches are read off the class of each query: every real class is one object."""
+    is_object = torch.ones_like(classes, dtype=torch.bool) if no_object is None else classes != no_object
+    labels = [
+        {"class_labels": c[o], "boxes": torch.full((int(o.sum()), 4), 0.5)}
+        for c, o in zip(classes, is_object, strict=True)
+    ]
+    targets = Targets.from_labels(labels, torch.float64)
+    index = torch.nn.utils.rnn.pad_sequence([o.nonzero()[:, 0] for o in is_object], batch_first=True)
+    boxes = torch.full((*logits.shape[:2], 4), 0.5, dtype=torch.float64)
+    return SupervisedSet(
+        [""], logits[None], boxes[None], targets, Matches(index[None], targets.valid[None]), torch.tensor(1.0)
+    )
+
+
+def test_cross_entropy_and_its_gradient(operators: dict[str, Tensor]):
+    logits = operators["ce.logits"].clone().requires_grad_()
+    predictions = predictions_for_classes(logits, operators["ce.target"].long(), no_object=logits.shape[-1] - 1)
+    loss = Criterion(SOFTMAX).cross_entropy(predictions)
+    loss.sum().backward()
+    torch.testing.assert_close(loss, operators["ce.loss"], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(logits.grad, operators["ce.grad"], rtol=1e-9, atol=1e-9)
+
+
+def test_focal_loss_and_its_gradient(operators: dict[str, Tensor]):
+    logits, one_hot = operators["focal.logits"].clone().requires_grad_(), operators["focal.target"]
+    num_classes = logits.shape[-1]
+    classes = torch.where(one_hot.any(-1), one_hot.argmax(-1), num_classes)
+    predictions = predictions_for_classes(logits, classes, no_object=num_classes)
+    predictions.num_boxes = torch.tensor(4.0)
+    loss = Criterion(FOCAL).focal_loss(predictions)
+    loss.sum().backward()
+    torch.testing.assert_close(loss, operators["focal.loss"], rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(logits.grad, operators["focal.grad"], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "offset"), [("pos_detr_norm", 0.0), ("pos_deformable_norm", -0.5)])
+def test_sine_position_embedding(operators: dict[str, Tensor], name: str, offset: float):
+    real = ~operators["pos.mask"].bool()
+    config = SimpleNamespace(d_model=16, position_temperature=10000, position_offset=offset)
+    feature = torch.zeros(*real.shape, dtype=torch.float64)[:, None]
+    position = SinePositionEmbedding(config)(feature, real).permute(0, 3, 1, 2)
+    position = position.masked_fill(~real[:, None], 0.0) if offset else position
+    torch.testing.assert_close(position, operators[name], rtol=1e-9, atol=1e-9)
+
+
+def test_position_embedding_without_mask_is_that_of_a_full_mask():
+    config = SimpleNamespace(d_model=16, position_temperature=20, position_offset=-0.5)
+    feature = torch.zeros(2, 3, 5, 7)
+    embedding = SinePositionEmbedding(config)
+    torch.testing.assert_close(embedding(feature, None), embedding(feature, torch.ones(2, 5, 7, dtype=torch.bool)))
+
+
+# ------------------------------------------------------------------------------------------------------------- boxes
+
+unit = st.floats(0, 1, width=32)
+boxes = st.tuples(unit, unit, unit, unit)
+
+
+@given(st.lists(boxes, min_size=1, max_size=5))
+def test_box_formats_round_trip(rows: list[tuple[float, ...]]):
+    given_boxes = torch.tensor(rows, dtype=torch.float64)
+    torch.testing.assert_close(box_xyxy_to_cxcywh(box_cxcywh_to_xyxy(given_boxes)), given_boxes)
+    torch.testing.assert_close(
+        box_cxcywh_to_xyxy(given_boxes), torchvision.ops.box_convert(given_boxes, "cxcywh", "xyxy")
+    )
+
+
+@given(st.lists(boxes, min_size=1, max_size=4), st.lists(boxes, min_size=1, max_size=4))
+def test_overlaps_equal_torchvision_and_are_bounded(first: list, second: list):
+    first_boxes = box_cxcywh_to_xyxy(torch.tensor(first, dtype=torch.float64))
+    second_boxes = box_cxcywh_to_xyxy(torch.tensor(second, dtype=torch.float64))
+    giou = generalised_box_iou(first_boxes[:, None], second_boxes[None])
+    iou, _ = box_iou(first_boxes[:, None], second_boxes[None])
+    assert ((iou >= 0) & (iou <= 1 + 1e-12)).all()
+    assert ((giou >= -1 - 1e-12) & (giou <= iou + 1e-12)).all()
+    sizes1, sizes2 = (b[:, 2:] - b[:, :2] for b in (first_boxes, second_boxes))
+    solid = (sizes1.prod(-1) > 1e-6)[:, None] & (sizes2.prod(-1) > 1e-6)[None]  # torchvision divides 0 by 0 elsewhere
+    expected = torchvision.ops.generalized_box_iou(first_boxes, second_boxes)
+    torch.testing.assert_close(giou[solid], expected[solid], rtol=1e-6, atol=1e-6)
+
+
+@given(st.floats(0, 1))
+def test_inverse_sigmoid_undoes_sigmoid_up_to_its_clamp(probability: float):
+    value = torch.tensor(probability, dtype=torch.float64)
+    restored = inverse_sigmoid(value, eps=1e-5).sigmoid()
+    assert abs(float(restored) - probability) <= 1.1e-5
+
+
+# ---------------------------------------------------------------------------------------------------------- matching
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 4), st.integers(0, 10_000), st.booleans())
+def test_the_assignment_is_the_cheapest(queries: int, objects: int, seed: int, softmax: bool):
+    """Against all assignments by brute force, also where there are more objects than queries."""
+    torch.manual_seed(seed)
+    config = SOFTMAX if softmax else FOCAL
+    matcher = HungarianMatcher(config)
+    logits, predicted = torch.randn(1, 1, queries, 6, dtype=torch.float64), torch.rand(1, 1, queries, 4).double()
+    targets = Targets.from_labels(random_labels([objects], 5, seed), torch.float64)
+    matches = matcher(logits, predicted, targets)
+    costs = matcher.costs(logits, predicted, targets)[0, 0]
+    matched = matches.matched[0, 0]
+    chosen = matches.query_index[0, 0][matched]
+    assert len(set(chosen.tolist())) == len(chosen) == min(queries, objects)
+    total = float(costs[chosen, matched.nonzero()[:, 0]].sum())
+    size = min(queries, objects)
+    best = min(
+        sum(float(costs[q, o]) for q, o in zip(some_queries, some_objects, strict=True))
+        for some_queries in itertools.permutations(range(queries), size)
+        for some_objects in itertools.combinations(range(objects), size)
+    )
+    assert total == pytest.approx(best, abs=1e-9)
+
+
+def test_layers_and_images_are_matched_independently():
+    """One batch of layers and images gives what each gives alone."""
+    matcher = HungarianMatcher(FOCAL)
+    logits, predicted = random_predictions(3, 4, 20, 5)
+    labels = random_labels([5, 0, 2, 7], 5)
+    together = matcher(logits, predicted, Targets.from_labels(labels, torch.float64))
+    for layer, image in itertools.product(range(3), range(4)):
+        alone = Targets.from_labels(labels[image : image + 1], torch.float64)
+        part = slice(layer, layer + 1), slice(image, image + 1)
+        expected = matcher(logits[part], predicted[part], alone)
+        count = alone.counts[0]
+        assert torch.equal(together.query_index[layer, image, :count], expected.query_index[0, 0])
+        assert together.matched[layer, image].sum() == count
+
+
+def test_matching_runs_in_float32_for_half_precision_targets():
+    labels = [{"class_labels": torch.tensor([1]), "boxes": torch.rand(1, 4, dtype=torch.bfloat16)}]
+    assert Targets.from_labels(labels, torch.bfloat16).boxes.dtype == torch.float32
+    assert Targets.from_labels(labels, torch.float64).boxes.dtype == torch.float64
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("field", ["logits", "boxes"])
+def test_predictions_that_are_not_finite_are_reported_by_image(
+    bad: float, field: str, caplog: pytest.LogCaptureFixture
+):
+    logits, predicted = random_predictions(2, 3, 10, 5)
+    (logits if field == "logits" else predicted)[1, 2, 4] = bad
+    targets = Targets.from_labels(random_labels([2, 3, 4], 5), torch.float64)
+    with caplog.at_level(logging.WARNING):
+        matches = HungarianMatcher(FOCAL)(logits, predicted, targets)
+    assert matches.matched.sum() == 2 * 9
+    assert 4 not in matches.query_index[1, 2].tolist(), "a query that is not finite is the last choice"
+    assert "[102]" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------------ losses
+
+
+@pytest.mark.parametrize("config", [SOFTMAX, FOCAL], ids=["softmax", "focal"])
+@pytest.mark.parametrize("counts", [[3, 5], [4, 0], [0, 0]])
+def test_losses_are_finite_and_have_gradients(config: HfDetrConfig, counts: list[int]):
+    classes = 6 if config.classification == "softmax" else 5
+    logits, predicted = random_predictions(2, 2, 12, classes)
+    logits, predicted = logits.requires_grad_(), predicted.requires_grad_()
+    targets = Targets.from_labels(random_labels(counts, 5), torch.float64)
+    criterion = Criterion(config)
+    num_boxes = torch.tensor(max(1.0, sum(counts)))
+    matches = criterion.matcher(logits, predicted, targets)
+    total, terms = criterion([SupervisedSet(["_0", ""], logits, predicted, targets, matches, num_boxes)])
+    total.backward()
+    assert total.isfinite()
+    assert set(terms) == {
+        f"{name}{suffix}"
+        for name in ("loss_ce", "loss_bbox", "loss_giou", "cardinality_error")
+        for suffix in ("_0", "")
+    }
+    assert logits.grad.isfinite().all()
+    assert predicted.grad.isfinite().all()
+    assert (predicted.grad != 0).any() == (sum(counts) > 0)
+
+
+def test_padding_of_the_targets_changes_nothing():
+    """Losses of one image are the same beside an image with many more objects."""
+    logits, predicted = random_predictions(1, 2, 15, 5)
+    labels = random_labels([2, 9], 5)
+    criterion = Criterion(FOCAL)
+
+    def loss(images: slice) -> Tensor:
+        targets = Targets.from_labels(labels[images], torch.float64)
+        matches = criterion.matcher(logits[:, images], predicted[:, images], targets)
+        chosen = SupervisedSet([""], logits[:, images], predicted[:, images], targets, matches, torch.tensor(1.0))
+        return criterion([chosen])[0]
+
+    torch.testing.assert_close(loss(slice(0, 2)), loss(slice(0, 1)) + loss(slice(1, 2)))
+
+
+def test_labels_that_do_not_fit_name_the_image():
+    labels = random_labels([2], 5)
+    with pytest.raises(ValueError, match=r"image 100.*'boxes' of shape \(3, 4\)"):
+        Targets.from_labels([labels[0] | {"boxes": torch.rand(3, 4)}], torch.float32)
+    with pytest.raises(ValueError, match="image 100 have no 'boxes'"):
+        Targets.from_labels([{"class_labels": torch.tensor([1]), "image_id": torch.tensor([100])}], torch.float32)
