@@ -120,9 +120,10 @@ def truncated_dataset(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_truncated_image_is_named_when_it_is_decoded(tmp_path, workers):
     dataset = undecoded(truncated_dataset(tmp_path))
-    loader = DataLoader(dataset, batch_size=1, num_workers=workers, collate_fn=DetectionCollator(PROCESSOR))
+    batches = iter(DataLoader(dataset, batch_size=1, num_workers=workers, collate_fn=DetectionCollator(PROCESSOR)))
+    assert next(batches)["labels"][0]["image_id"].tolist() == [1]
     with pytest.raises(DataError, match=r"2\.jpg, image id 2: the image cannot be decoded \(.*truncated"):
-        list(loader)
+        next(batches)
 
 
 def test_undecoded_keeps_everything_but_the_decoding(scenes):

@@ -7,7 +7,7 @@ all follow.
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from datasets import Dataset
@@ -23,6 +23,8 @@ SIZE_RANGES = ((14, 32), (32, 96), (96, 150))
 SIZE_PROBABILITIES = (0.3, 0.45, 0.25)
 LEAST_VISIBLE = 0.3
 """Objects of which less than this fraction is visible are not drawn."""
+LEAST_SIDE = 6
+"""No object is smaller than this, in pixels, however small the image."""
 MARGIN = 1.35
 """Half of the square in which an object and its shadow are drawn, in radii."""
 PROGRESS_FROM = 2000
@@ -131,7 +133,7 @@ def _sprites(
     scale = min(1.0, min(width, height) / REFERENCE_SIZE)
     count = int(random.integers(1, max_objects + 1))
     ranges = random.choice(len(SIZE_RANGES), size=count, p=SIZE_PROBABILITIES)
-    sides = [scale * float(np.exp(random.uniform(*np.log(SIZE_RANGES[index])))) for index in ranges]
+    sides = [max(LEAST_SIDE, scale * np.exp(random.uniform(*np.log(SIZE_RANGES[index])))) for index in ranges]
     sides.sort(key=lambda side: -side * random.uniform(0.6, 1.6))
     sprites = []
     for side in sides:
@@ -165,13 +167,14 @@ def _sprite(
     rows = slice(max(top, 0), min(top + size, image_size[1]))
     columns = slice(max(left, 0), min(left + size, image_size[0]))
     window = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+    seen = replace(surface, distance=surface.distance[window], colour=surface.colour[:, *window])
     return Sprite(
         label=label,
         rows=rows,
         columns=columns,
         coverage=coverage[window],
         shadow=_shadow(surface.distance, radius, light)[window],
-        colour=_shaded(surface, radius, light)[:, *window],
+        colour=_shaded(seen, radius, light),
         full_area=float(np.count_nonzero(coverage >= 0.5)),
     )
 
@@ -202,13 +205,13 @@ def _shaded(surface: Surface, radius: float, light: float) -> np.ndarray:
 
 
 def _without_hidden(sprites: list[Sprite], width: int, height: int) -> list[Sprite]:
-    """Leave out the objects that the ones in front of them, or the border, hide almost entirely."""
+    """Leave out the objects that others in front of them, or the border, mostly hide; the first in front stays."""
     taken = np.zeros((height, width), dtype=bool)
     kept = []
     for sprite in reversed(sprites):
         solid = sprite.coverage >= 0.5
         behind = taken[sprite.rows, sprite.columns]
-        if np.count_nonzero(solid & ~behind) >= max(LEAST_VISIBLE * sprite.full_area, 4):
+        if not kept or np.count_nonzero(solid & ~behind) >= LEAST_VISIBLE * sprite.full_area:
             behind |= solid
             kept.append(sprite)
     return kept[::-1]
@@ -360,13 +363,14 @@ def _ring(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surf
 
 
 def _star(x: Field, y: Field, pixel: float, random: np.random.Generator) -> Surface:
-    sector = np.float32(2 * np.pi / 5)
-    radius, angle = np.hypot(x, y), np.arctan2(x, -y)
-    folded = np.abs((angle + sector / 2) % sector - sector / 2)  # 0 towards a point, half a sector towards a notch
-    notch_x, notch_y = 0.48 * np.sin(np.pi / 5), 0.48 * np.cos(np.pi / 5)
-    length = np.hypot(1 - notch_y, notch_x)  # of the edge from a point, at (0, 1), to a notch
-    edge_x, edge_y = np.float32((1 - notch_y) / length), np.float32(notch_x / length)
-    distance = radius * np.sin(folded) * edge_x + (radius * np.cos(folded) - 1) * edge_y
+    sine, cosine = np.float32(np.sin(np.pi / 5)), np.float32(np.cos(np.pi / 5))
+    aside, up = np.abs(x), -y
+    for _ in range(2):  # mirrors fold the ten halves of the points onto one, between (0, 1) and a notch
+        beyond = 2 * np.maximum(aside * cosine - up * sine, 0)
+        aside, up = np.abs(aside - beyond * cosine), up + beyond * sine
+    edge = np.array([1 - 0.48 * cosine, 0.48 * sine], dtype=np.float32)  # normal to the way from the tip to the notch
+    edge /= np.hypot(*edge)
+    distance = aside * edge[0] + (up - 1) * edge[1]
     gold = _colour(random.uniform(0.1, 0.16), random.uniform(0.7, 0.95), random.uniform(0.9, 1.0))
     return Surface(distance, _mixed(gold, gold, distance), bevel=0.34, gloss=0.25)
 
