@@ -154,6 +154,8 @@ class HfDetrConfig(PreTrainedConfig):
         if self.learning_rate_multipliers is None:
             self.learning_rate_multipliers = {"backbone": 0.1}
         super().__post_init__(**kwargs)
+        if self.label2id is None and self.id2label is not None:
+            self.label2id = {name: label for label, name in self.id2label.items()}
         self._reject_impossible()
 
     @classmethod

@@ -145,7 +145,8 @@ def get_preset(name: str) -> dict[str, Any]:
         ValueError: for an unknown name; the nearest ones are suggested.
     """
     if name not in _PRESETS:
-        nearest = difflib.get_close_matches(name, _PRESETS, n=3, cutoff=0.4)
+        containing = [preset for preset in _PRESETS if name.lower() in preset]
+        nearest = (containing or difflib.get_close_matches(name, _PRESETS, n=3, cutoff=0.4))[:3]
         hint = f"Did you mean {' or '.join(nearest)}?" if nearest else f"Available: {', '.join(_PRESETS)}."
         raise ValueError(f"There is no preset '{name}'. {hint}")
     fields = dict(_PRESETS[name])
