@@ -4,8 +4,8 @@ Every query reads, per head, `P` bilinear samples from each of `L` feature maps 
 same function exists in three forms that agree up to rounding, and `deformable_attention` picks one:
 
 - `compiled`, the fast one: loops compiled by numba on a CPU, by Triton on a GPU;
-- `grid_sample`, PyTorch's own bilinear sampling, where the compilers are missing;
-- `gather`, index operations only: for export, for deterministic training on a GPU, and on other devices.
+- `grid_sample`, PyTorch's own bilinear sampling: for export, and where the compilers are missing;
+- `gather`, index operations only: for deterministic training on a GPU, and on devices other than CPU and CUDA.
 
 Shapes: B batch, Q queries, S tokens (all levels flattened and concatenated), N heads, D width of a head, L levels,
 P points per level and head.
@@ -58,7 +58,9 @@ def deformable_attention(
 
 def _choose_form(value: Tensor) -> Form:
     device = value.device.type
-    if torch.compiler.is_exporting() or torch.jit.is_tracing() or device not in ("cpu", "cuda"):
+    if torch.compiler.is_exporting() or torch.jit.is_tracing():
+        return "grid_sample"  # a standard ONNX operator; in onnxruntime twice as fast as `gather`
+    if device not in ("cpu", "cuda"):
         return "gather"
     if device == "cuda" and torch.are_deterministic_algorithms_enabled():
         return "gather"  # the gradients of both other forms are sums in no fixed order
