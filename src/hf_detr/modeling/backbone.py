@@ -150,7 +150,7 @@ def open_residual_branches(body: nn.Module) -> None:
     good in a model that loads no weights. At 0.2 the untrained maps of 152 layers stay as large as those of 50.
     """
     for module in body.modules():
-        if hasattr(module, "running_var") and not module.weight.any():
+        if hasattr(module, "running_var") and not module.weight.is_meta and not module.weight.any():
             nn.init.constant_(module.weight, 0.2)
 
 
