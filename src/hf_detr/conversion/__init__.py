@@ -2,5 +2,7 @@
 
 from .key_tables import ConversionError, convert_state_dict
 from .published import load_published_checkpoint
+from .transformers_configs import translate_config
+from .transformers_folders import load_foreign
 
-__all__ = ["ConversionError", "convert_state_dict", "load_published_checkpoint"]
+__all__ = ["ConversionError", "convert_state_dict", "load_foreign", "load_published_checkpoint", "translate_config"]

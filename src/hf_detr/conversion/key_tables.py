@@ -1,8 +1,9 @@
-"""Applying a key table: every key of a foreign checkpoint is renamed, split or merged, or the conversion fails.
+"""Applying a key table: every key of a foreign checkpoint is renamed, cut or dropped, or the conversion fails.
 
 A table is data: an ordered list of (pattern, replacement). The pattern is a regular expression for a whole key; the
-replacement is one name, several names (the tensor is cut into that many equal parts along a dimension), or None
-(the tensor is a copy of another, or a counter that our layout does without).
+replacement is one name, several names (the tensor is cut into that many equal parts along a dimension), or none
+(the tensor is a copy of another, or a counter that our layout does without). Keys that become the same name must hold
+the same values.
 """
 
 import re
@@ -48,28 +49,43 @@ def convert_state_dict(state_dict: dict[str, Tensor], table: list[Rule], model: 
 
     Raises:
         ConversionError: listing keys that no rule knows or the model has no place for, keys of the model that the
-            checkpoint does not fill, and tensors of another shape.
+            checkpoint does not fill, tensors of another shape, and copies of one tensor that differ.
     """
-    converted, unknown = {}, []
+    converted, unknown, contradictory = {}, [], []
     compiled = [(re.compile(line.pattern), line) for line in table]
     for key, tensor in state_dict.items():
-        for pattern, line in compiled:
-            match = pattern.fullmatch(key)
-            if match:
-                parts = tensor.chunk(len(line.names), line.dim) if line.names else ()
-                converted |= {match.expand(name): part for name, part in zip(line.names, parts, strict=True)}
-                break
-        else:
+        renamed = _apply(compiled, key, tensor)
+        if renamed is None:
             unknown.append(key)
+            continue
+        contradictory += [
+            f"{key} ({name})" for name in renamed if name in converted and not converted[name].equal(renamed[name])
+        ]
+        converted |= renamed
     wanted = model.state_dict()
     for key in wanted:  # counters that no published layout stores and no computation reads
         if key.endswith("num_batches_tracked") and key not in converted:
             converted[key] = wanted[key].new_zeros(()).to("cpu") if wanted[key].is_meta else wanted[key]
-    _check(converted, unknown, wanted)
+    _check(converted, unknown, contradictory, wanted)
     return converted
 
 
-def _check(converted: dict[str, Tensor], unknown: list[str], wanted: dict[str, Tensor]) -> None:
+def _apply(compiled: list[tuple[re.Pattern, Rule]], key: str, tensor: Tensor) -> dict[str, Tensor] | None:
+    """What one tensor becomes by the first rule that matches its key, or None when no rule does."""
+    for pattern, line in compiled:
+        match = pattern.fullmatch(key)
+        if match is None:
+            continue
+        if len(line.names) < 2:
+            return {match.expand(name): tensor for name in line.names}
+        parts = tensor.tensor_split(len(line.names), line.dim)
+        return {match.expand(name): part.clone() for name, part in zip(line.names, parts, strict=True)}
+    return None
+
+
+def _check(
+    converted: dict[str, Tensor], unknown: list[str], contradictory: list[str], wanted: dict[str, Tensor]
+) -> None:
     wrong_shape = [
         f"{key} is {tuple(converted[key].shape)}, expected {tuple(wanted[key].shape)}"
         for key in wanted
@@ -80,6 +96,7 @@ def _check(converted: dict[str, Tensor], unknown: list[str], wanted: dict[str, T
         "Keys of the checkpoint that this model has no place for": sorted(set(converted) - set(wanted)),
         "Keys of the model that the checkpoint does not fill": sorted(set(wanted) - set(converted)),
         "Tensors of another shape": wrong_shape,
+        "Copies of one tensor that differ": contradictory,
     }
     if any(problems.values()):
         lines = [f"{title} ({len(keys)}): {', '.join(keys)}" for title, keys in problems.items() if keys]

@@ -1,6 +1,7 @@
 """The choices that make a model: one config class describes every member of the DETR family."""
 
 import difflib
+import os
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -173,6 +174,18 @@ class HfDetrConfig(PreTrainedConfig):
         if {"num_labels", "id2label"} & set(overrides):
             fields.pop("id2label", None)  # the published class names describe the published classes only
         return cls(**{**fields, **overrides})
+
+    @classmethod
+    def get_config_dict(
+        cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields of a saved configuration; those of transformers' own DETR models are translated to ours."""
+        fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
+        try:  # a copy of this file that travels with its weights has no converters beside it
+            from hf_detr.conversion import translate_config
+        except ImportError:
+            return fields, unused
+        return translate_config(fields, kwargs), unused
 
     def _reject_unknown(self, keywords: dict[str, Any]) -> None:
         known = set(self.__dataclass_fields__) | set(self.attribute_map)
