@@ -8,6 +8,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MA
 
 from .modeling.configuration import HfDetrConfig
 from .modeling.detr import HfDetrForObjectDetection, HfDetrModel
+from .modeling.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
 from .modeling.presets import available_presets
 
 __version__ = "0.1.0"
@@ -15,11 +16,16 @@ __version__ = "0.1.0"
 AutoConfig.register(HfDetrConfig.model_type, HfDetrConfig)
 AutoModel.register(HfDetrConfig, HfDetrModel)
 AutoModelForObjectDetection.register(HfDetrConfig, HfDetrForObjectDetection)
+AutoImageProcessor.register(
+    HfDetrConfig, image_processor_classes={"torchvision": HfDetrImageProcessor, "pil": HfDetrImageProcessorPil}
+)
 MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES[HfDetrConfig.model_type] = HfDetrForObjectDetection.__name__
 
 __all__ = [
     "HfDetrConfig",
     "HfDetrForObjectDetection",
+    "HfDetrImageProcessor",
+    "HfDetrImageProcessorPil",
     "HfDetrModel",
     "available_presets",
 ]
