@@ -128,6 +128,14 @@ class HfDetrPreTrainedModel(PreTrainedModel):
         elif hasattr(module, "initialise"):
             module.initialise()
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        """Initialise a part that is not initialised yet.
+
+        For code outside transformers the inherited method passes over modules without tensors of their own, and with
+        them over `initialise`, as it cannot know that `_init_weights` leaves loaded tensors alone. Ours does.
+        """
+        super()._initialize_weights(module, False)
+
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any
