@@ -77,13 +77,13 @@ def evaluate(
         from hf_detr.data import load_detection_data, undecoded
         from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 
-        detector, image_processor = load_model(model)
         splits = load_detection_data(data, seed=seed)
         if split not in splits:
             raise ValueError(f"{data} has no split '{split}'; it has {', '.join(splits)}")
+        detector, image_processor = load_model(model)
         args = HfDetrTrainingArguments(scratch, per_device_eval_batch_size=batch_size)
         trainer = HfDetrTrainer(detector, args, processing_class=image_processor)
-        metrics = trainer.evaluate(undecoded(splits[split]), metric_key_prefix="eval")
+        metrics = trainer.evaluate(undecoded(splits[split]))
         metrics = {name.removeprefix("eval_"): value for name, value in metrics.items()}
         print_metrics({**metrics, "per_class": trainer.per_class})
 
@@ -94,7 +94,9 @@ def predict(
     model: ModelOption,
     output: Annotated[Path, typer.Option(help="The folder for pictures and predictions.json.")],
     threshold: Annotated[float, typer.Option(help="The lowest score of a detection.", min=0.0, max=1.0)] = 0.5,
-    batch_size: Annotated[int, typer.Option(help="Images in a batch.", min=1)] = 4,
+    batch_size: Annotated[
+        int, typer.Option(help="Images in a batch; padding to a common size moves boxes a little.", min=1)
+    ] = 1,
 ) -> None:
     """Detect objects in images: pictures with boxes, and predictions.json with boxes in pixels of each image."""
     with clear_errors():
@@ -163,6 +165,9 @@ def demo() -> None:
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Turn what a user can mend into one line and exit code 2."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # for reading and writing weights, a moment
     try:
         yield
     except (ValueError, OSError) as error:

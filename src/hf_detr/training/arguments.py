@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import SchedulerType, TrainingArguments
 
 
@@ -29,5 +30,7 @@ class HfDetrTrainingArguments(TrainingArguments):
     max_grad_norm: float = 0.1
     lr_scheduler_type: SchedulerType | str = "cosine"
     warmup_steps: float = 0.05
+    # Only copies to an accelerator gain from it; elsewhere torch warns.
+    dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)
     # The image and objects columns are no arguments of the model, but the collator needs them.
     remove_unused_columns: bool | None = False

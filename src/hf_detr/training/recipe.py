@@ -62,7 +62,6 @@ def training_arguments(
         seed=seed,
         bf16=on_cuda and torch.cuda.is_bf16_supported(),
         dataloader_num_workers=4 if on_cuda else 0,
-        dataloader_pin_memory=on_cuda,
         logging_steps=min(20, steps_per_epoch),
         eval_strategy="steps",
         eval_steps=steps_per_evaluation,

@@ -23,6 +23,7 @@ from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detr import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 
+from .arguments import HfDetrTrainingArguments
 from .callbacks import PredictionPictures, ResultFiles
 from .recipe import SMALL_PRESETS, default_image_size, training_arguments
 from .trainer import HfDetrTrainer
@@ -85,6 +86,15 @@ def run_training(options: RunOptions) -> dict[str, Any]:
     """
     checkpoint = check_output(options)
     data = load_detection_data(options.data, seed=options.seed)
+    args = training_arguments(
+        options.preset,
+        len(data["train"]),
+        options.checkpoints,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        seed=options.seed,
+    )
     set_seed(options.seed)
     model, image_processor = build_model(options, category_names(data["train"]))
     if options.overwrite:
@@ -92,7 +102,7 @@ def run_training(options: RunOptions) -> dict[str, Any]:
             shutil.rmtree(folder, ignore_errors=True)
     options.output.mkdir(parents=True, exist_ok=True)
 
-    trainer = build_trainer(options, data, model, image_processor)
+    trainer = build_trainer(options, args, data, model, image_processor)
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
     result = {**metrics, "per_class": trainer.per_class}
@@ -146,18 +156,13 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
 
 
 def build_trainer(
-    options: RunOptions, data: DatasetDict, model: PreTrainedModel, image_processor: BaseImageProcessor
+    options: RunOptions,
+    args: HfDetrTrainingArguments,
+    data: DatasetDict,
+    model: PreTrainedModel,
+    image_processor: BaseImageProcessor,
 ) -> HfDetrTrainer:
     """Put together the trainer of a run, with augmentation, result files and pictures."""
-    args = training_arguments(
-        options.preset,
-        len(data["train"]),
-        options.checkpoints,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-    )
     size = dict(image_processor.size)
     augmentation = None
     if {"shortest_edge", "longest_edge"} <= set(size):
