@@ -353,6 +353,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
                     part.matches,
                     num_boxes * part.num_groups,
                     part.supervised,
+                    denoising=True,
                 )
             )
         return sets

@@ -29,6 +29,7 @@ class SupervisedSet:
         matches: the query of each object.
         num_boxes: normaliser of all terms but the softmax's.
         supervised: (B, Q), False for queries whose class does not count, or None.
+        denoising: whether the queries were made from the objects: their number says nothing.
     """
 
     suffixes: list[str]
@@ -38,6 +39,7 @@ class SupervisedSet:
     matches: Matches
     num_boxes: Tensor
     supervised: Tensor | None = None
+    denoising: bool = False
 
     @property
     def slots(self) -> Tensor:
@@ -84,11 +86,10 @@ class Criterion:
     def terms(self, predictions: SupervisedSet) -> dict[str, Tensor]:
         """Each term as a vector over the layers of the set."""
         classify = self.cross_entropy if self.softmax else self.focal_loss
-        return {
-            "loss_ce": classify(predictions),
-            **self.box_losses(predictions),
-            "cardinality_error": cardinality_error(predictions),
-        }
+        terms = {"loss_ce": classify(predictions), **self.box_losses(predictions)}
+        if not predictions.denoising:
+            terms["cardinality_error"] = cardinality_error(predictions)
+        return terms
 
     def cross_entropy(self, predictions: SupervisedSet) -> Tensor:
         """(L,) weighted mean over all queries of the batch, "no object" counting `eos_coefficient`."""
