@@ -250,11 +250,12 @@ def draw_with_pipeline(folder: Path) -> Path:
     """Run the saved model on validation images through `transformers.pipeline`; return the sheet of pictures."""
     from transformers import pipeline
 
-    from hf_detr.data import category_names, load_detection_data
+    from hf_detr.data import category_names, make_synthetic_dataset
     from hf_detr.data.collate import detection_target
     from hf_detr.data.drawing import draw_detections, grid, side_by_side
+    from hf_detr.data.loading import SYNTHETIC_VALIDATION_FIRST_ID
 
-    data = load_detection_data("synthetic")["validation"].select(range(6))
+    data = make_synthetic_dataset(6, first_image_id=SYNTHETIC_VALIDATION_FIRST_ID)
     names = category_names(data)
     detector = pipeline("object-detection", model=str(folder))
     sheets = []

@@ -230,7 +230,8 @@ class HfDetrTrainer(Trainer):
         if self.processing_class is not None:
             self._evaluator = DetectionEvaluator(dataloader.dataset, self.processing_class)
         # Evaluation must not move the random numbers of training, or a run would depend on how often it evaluates.
-        with torch.random.fork_rng():
+        devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+        with torch.random.fork_rng(devices):
             return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def prediction_step(
