@@ -9,6 +9,7 @@ the same values.
 import re
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 
@@ -65,7 +66,7 @@ def convert_state_dict(state_dict: dict[str, Tensor], table: list[Rule], model: 
     wanted = model.state_dict()
     for key in wanted:  # counters that no published layout stores and no computation reads
         if key.endswith("num_batches_tracked") and key not in converted:
-            converted[key] = wanted[key].new_zeros(()).to("cpu") if wanted[key].is_meta else wanted[key]
+            converted[key] = torch.zeros_like(wanted[key], device="cpu")
     _check(converted, unknown, contradictory, wanted)
     return converted
 

@@ -96,7 +96,8 @@ class _Settings:
         return name in self.written or name in self.defaults.__dataclass_fields__
 
     def __getitem__(self, name: str) -> Any:
-        return self.written[name] if name in self.written else getattr(self.defaults, name)
+        """The value of a field, None when the model has no such field."""
+        return self.written.get(name, getattr(self.defaults, name, None))
 
     def require(self, expected: dict[str, Any], where: str) -> None:
         """Raise ConversionError when a field that the model has is not as expected."""
@@ -134,7 +135,7 @@ def translate_config(written: dict[str, Any], overrides: dict[str, Any] | None =
     fields |= {name: written[name] for name in _GENERAL if name in written}
     if "dtype" not in fields and "torch_dtype" in written:
         fields["dtype"] = written["torch_dtype"]
-    if "two_stage" in settings and settings["two_stage"]:
+    if settings["two_stage"]:
         fields["num_queries"] = settings["two_stage_num_proposals"]
     if model_type == "dab-detr":
         fields["inverse_sigmoid_eps"] = 1e-5  # the authors' code clamps at 1e-3

@@ -20,6 +20,8 @@ from transformers.utils import (
     WEIGHTS_INDEX_NAME,
     WEIGHTS_NAME,
     cached_file,
+    find_adapter_config_file,
+    is_peft_available,
 )
 
 from ..modeling.configuration import HfDetrConfig
@@ -54,18 +56,51 @@ def load_foreign(
     if "state_dict" in kwargs:
         return None
     hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
+    written = _read_config(name_or_path, hub)
+    if written and written.get("model_type") not in TRANSFORMERS_MODEL_TYPES:
+        return None
+    adapter = find_adapter_config_file(str(name_or_path), **hub) if is_peft_available() else None
+    if written:
+        loaded = _load_converted(model_class, name_or_path, written, hub, args, kwargs)
+    elif adapter is not None:  # of a base model that stands elsewhere
+        base = json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
+        kwargs = {name: value for name, value in kwargs.items() if name not in ("revision", "subfolder")}
+        loaded = load_foreign(model_class, base, *args, **kwargs)
+    else:
+        return None
+    if adapter is not None and loaded is not None:
+        _model_of(loaded).load_adapter(str(name_or_path), adapter_kwargs=hub)
+    return loaded
+
+
+def _read_config(name_or_path: str | os.PathLike, hub: dict[str, Any]) -> dict[str, Any]:
+    """The content of a `config.json` as it stands, empty where there is none: transformers will say so, if it must."""
     try:
-        written, _ = PreTrainedConfig.get_config_dict(name_or_path, **hub)
-    except OSError:  # no configuration, for example an adapter's folder: transformers knows what to do, or what to say
-        return None
-    if written.get("model_type") not in TRANSFORMERS_MODEL_TYPES:
-        return None
+        return PreTrainedConfig.get_config_dict(name_or_path, **hub)[0]
+    except OSError:
+        return {}
+
+
+def _model_of(loaded: Any) -> PreTrainedModel:
+    """The model in what `from_pretrained` returned, alone or with its loading information."""
+    return loaded[0] if isinstance(loaded, tuple) else loaded
+
+
+def _load_converted(
+    model_class: type[PreTrainedModel],
+    name_or_path: str | os.PathLike,
+    written: dict[str, Any],
+    hub: dict[str, Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
     config, kwargs = _resolve_config(model_class, name_or_path, kwargs)
     form = {name: kwargs.pop(name, None) for name in ("use_safetensors", "variant")}
     state_dict = read_weights(name_or_path, hub, **form)
-    weights = convert_folder(HfDetrConfig.from_dict(translate_config(written, {"auxiliary_loss": True})), state_dict)
+    saved_config = HfDetrConfig.from_dict(translate_config(written, {"auxiliary_loss": True}))
+    weights = convert_folder(saved_config, state_dict)
     loaded = model_class.from_pretrained(None, *args, config=config, state_dict=weights, **kwargs)
-    model = loaded[0] if isinstance(loaded, tuple) else loaded
+    model = _model_of(loaded)
     model.name_or_path = model.config.name_or_path = str(name_or_path)
     return loaded
 
@@ -111,7 +146,7 @@ def _check_batch_norms(body: nn.Module, config: HfDetrConfig) -> None:
 
 
 def _repeat_shared_heads(state_dict: dict[str, Tensor], config: HfDetrConfig) -> dict[str, Tensor]:
-    """transformers shares one class head between all layers and saves it once; models that refine have one per layer."""
+    """transformers saves a class head that all layers share once; ours has one per layer when it refines."""
     class_heads = {key for key in state_dict if key.startswith("class_embed.")}
     if config.box_refinement != "per_layer" or class_heads != {"class_embed.0.weight", "class_embed.0.bias"}:
         return state_dict
