@@ -77,6 +77,22 @@ def test_crowd_regions_are_neither_rewarded_nor_punished(build_trainer, build_mo
     assert build_trainer(model=oracle, eval_dataset=data).evaluate()["eval_AP"] == pytest.approx(1.0, abs=1e-6)
 
 
+def test_a_model_of_more_classes_is_evaluated_by_their_names(build_trainer, build_model, validation_data):
+    names = ["moon", "star", "ring", "leaf", "crate", "cone", "ball"]
+    config = build_model(id2label=dict(enumerate(names))).config
+    data_names = validation_data.features["objects"]["category"].feature.names
+    found = {
+        image_id: (boxes, [names.index(data_names[label]) for label in labels])
+        for image_id, (boxes, labels) in answers(validation_data).items()
+    }
+    metrics = build_trainer(model=Oracle(config, found)).evaluate()
+    assert metrics["eval_AP"] == pytest.approx(1.0, abs=1e-6)
+
+    unknown = build_model(id2label=dict(enumerate(names[:-1]))).config
+    with pytest.raises(ValueError, match=r"does not know the classes \['ball'\]"):
+        build_trainer(model=Oracle(unknown, found)).evaluate()
+
+
 def test_predict_gathers_every_image_with_its_labels(build_trainer, validation_data):
     output = build_trainer().predict(validation_data)
     logits, boxes = output.predictions

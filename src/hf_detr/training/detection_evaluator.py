@@ -1,11 +1,12 @@
 """COCO metrics of a model over a data set, batch by batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
+from torch import Tensor
 from transformers import BaseImageProcessor, EvalPrediction
 from transformers.utils import ModelOutput
 
@@ -26,11 +27,17 @@ class DetectionEvaluator:
     Args:
         dataset: a data set with the columns `image_id` and `objects`.
         image_processor: gives detections in the pixels of the original images.
+        model_names: the classes of the model in the order of its labels. They may be more than those of the data and
+            in another order: detections of other classes are left out.
+
+    Raises:
+        ValueError: the model does not know a class of the data.
     """
 
-    def __init__(self, dataset: Dataset, image_processor: BaseImageProcessor):
+    def __init__(self, dataset: Dataset, image_processor: BaseImageProcessor, model_names: Sequence[str]):
         self.dataset = dataset
         self.image_processor = image_processor
+        self.label_in_data = labels_in_data(model_names, category_names(dataset))
         self.detections: dict[int, dict[str, Any]] = {}
 
     def add(self, prediction: EvalPrediction) -> None:
@@ -44,8 +51,10 @@ class DetectionEvaluator:
         )
         for label, detection in zip(labels, detections, strict=True):
             image_id = label["image_id"].item()
-            columns = {name: detection[name].cpu().numpy() for name in ("boxes", "scores", "labels")}
-            self.detections[image_id] = {"image_id": image_id, **columns}
+            detected = self.label_in_data[detection["labels"].cpu()]
+            columns = {"boxes": detection["boxes"].cpu(), "scores": detection["scores"].cpu(), "labels": detected}
+            known = {name: values[detected >= 0].numpy() for name, values in columns.items()}
+            self.detections[image_id] = {"image_id": image_id, **known}
 
     def compute(self) -> dict[str, Any]:
         """Return the result of `CocoMetrics` over the whole data set."""
@@ -54,6 +63,26 @@ class DetectionEvaluator:
         return metrics.compute(
             predictions=list(self.detections.values()), references=list(reference_objects(self.dataset))
         )
+
+
+def labels_in_data(model_names: Sequence[str], data_names: Sequence[str]) -> Tensor:
+    """Return the label in the data of each label of a model, -1 where the data have no such class.
+
+    Raises:
+        ValueError: the model does not know a class of the data.
+    """
+    if same_classes(model_names, data_names):
+        return torch.arange(len(data_names))
+    missing = [name for name in data_names if name not in model_names]
+    if missing:
+        raise ValueError(f"the model does not know the classes {missing} of the data; it knows {list(model_names)}")
+    return torch.tensor([data_names.index(name) if name in data_names else -1 for name in model_names])
+
+
+def same_classes(model_names: Sequence[str], data_names: Sequence[str]) -> bool:
+    """Return whether a model's labels are those of the data; names that transformers made up count as any."""
+    unnamed = [f"LABEL_{label}" for label in range(len(data_names))]
+    return list(model_names) in (list(data_names), unnamed)
 
 
 def reference_objects(dataset: Dataset) -> Iterator[dict[str, Any]]:

@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from hf_detr.data import DetectionCollator
+from hf_detr.data import DetectionCollator, category_names
 
 from .arguments import HfDetrTrainingArguments
 from .callbacks import LossProgress
-from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows
+from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
 from .finite_steps import FiniteSteps, NonFiniteLossError
 from .packed_labels import pack_labels
 from .parameter_groups import parameter_groups
@@ -100,12 +100,12 @@ class HfDetrTrainer(Trainer):
         """Check the training set against the model, then train; see `Trainer.train`.
 
         Raises:
-            ValueError: an image has more objects than the model has queries.
+            ValueError: the model has other classes than the training set, or fewer queries than an image has objects.
             RuntimeError: `max_skipped_steps` steps in a row had no finite loss.
         """
-        num_queries = getattr(self.model.config, "num_queries", None)
-        if num_queries is not None and _has_annotations(self.train_dataset):
-            check_object_counts(self.train_dataset, num_queries)
+        if _has_annotations(self.train_dataset):
+            check_classes(self.train_dataset, self._class_names())
+            check_object_counts(self.train_dataset, self.model.config.num_queries)
         # accelerate marks a model that was evaluated before as prepared for training too, and would then not average
         # the gradients of several processes.
         if self.model_wrapped is self.model:
@@ -126,6 +126,9 @@ class HfDetrTrainer(Trainer):
             return make(dataset)
         finally:
             self.data_collator = train_collator
+
+    def _class_names(self) -> list[str]:
+        return [name for _, name in sorted(self.model.config.id2label.items())]
 
     # ---- optimization ----
 
@@ -228,7 +231,7 @@ class HfDetrTrainer(Trainer):
     def evaluation_loop(self, dataloader: DataLoader, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         """Run over an evaluation or test set; see `Trainer.evaluation_loop`."""
         if self.processing_class is not None:
-            self._evaluator = DetectionEvaluator(dataloader.dataset, self.processing_class)
+            self._evaluator = DetectionEvaluator(dataloader.dataset, self.processing_class, self._class_names())
         # Evaluation must not move the random numbers of training, or a run would depend on how often it evaluates.
         devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
         with torch.random.fork_rng(devices):
@@ -281,6 +284,20 @@ def _step_totals(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         values = torch.stack([terms[name] for terms in batches])
         totals[name] = values.sum() if name.startswith("loss") else values.mean()
     return totals
+
+
+def check_classes(dataset: Dataset, model_names: Sequence[str]) -> None:
+    """Check that the labels of a model mean the classes of the data.
+
+    Raises:
+        ValueError: they do not.
+    """
+    data_names = category_names(dataset)
+    if not same_classes(model_names, data_names):
+        raise ValueError(
+            f"the classes of the model are {list(model_names)}, those of the training set {data_names}: build or load "
+            "the model with id2label of the training set"
+        )
 
 
 def check_object_counts(dataset: Dataset, num_queries: int) -> None:
