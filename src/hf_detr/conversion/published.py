@@ -80,10 +80,43 @@ _DEFORMABLE = [
 ]
 
 
+_SWIN_BLOCK = r"backbone\.0\.layers\.(\d+)\.blocks\.(\d+)\."
+
+
+def _swin_rules(config: HfDetrConfig) -> list[Rule]:
+    """The Swin of IDEA-Research/DINO. timm puts the downsampling at the start of a stage, the original at the end of
+    the stage before; output norms are numbered by stage there, by map here."""
+    if not config.backbone.startswith("swin_"):
+        return []
+    num_maps = max(1, config.num_feature_levels - 1)
+    return [
+        rule(r"backbone\.0\.patch_embed\.(.+)", r"model.backbone.body.patch_embed.\1"),
+        rule(_SWIN_BLOCK + r"attn\.relative_position_index"),
+        rule(_SWIN_BLOCK + r"(.+)", r"model.backbone.body.layers_\1.blocks.\2.\3"),
+        *(
+            rule(
+                rf"backbone\.0\.layers\.{stage}\.downsample\.(.+)",
+                rf"model.backbone.body.layers_{stage + 1}.downsample.\1",
+            )
+            for stage in range(3)
+        ),
+        *(
+            rule(rf"backbone\.0\.norm{4 - num_maps + level}\.(\w+)", rf"model.backbone.norms.{level}.\1")
+            for level in range(num_maps)
+        ),
+    ]
+
+
 def published_key_table(config: HfDetrConfig) -> list[Rule]:
     """The key table of the repository that published models of this kind."""
     by_attention = {"dense": _DENSE, "conditional": _CONDITIONAL, "deformable": _DEFORMABLE}
-    return [*_position_rules(config), *_COMMON, *by_attention[config.cross_attention], *_head_rules(config)]
+    return [
+        *_swin_rules(config),
+        *_position_rules(config),
+        *_COMMON,
+        *by_attention[config.cross_attention],
+        *_head_rules(config),
+    ]
 
 
 def _position_rules(config: HfDetrConfig) -> list[Rule]:

@@ -14,7 +14,8 @@ from .position import POSITION_EMBEDDINGS
 
 # Transformers of fixed input size need to be told that ours varies.
 _VARIABLE_SIZE_ARGUMENTS = {
-    "swin": {"strict_img_size": False},
+    # windows of the published size that shift in every other block, as the detection models on Swin have them
+    "swin": {"strict_img_size": False, "always_partition": True},
     "vit": {"dynamic_img_size": True},
     "deit": {"dynamic_img_size": True},
     "eva": {"dynamic_img_size": True},
@@ -135,6 +136,9 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
         )
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise ValueError(f"backbone='{config.backbone}' gives no feature maps through timm: {error}") from error
+    for module in body.modules():
+        if hasattr(module, "dynamic_img_pad"):  # patch embeddings refuse sides that are no multiple of the patch
+            module.dynamic_img_pad = True
     if config.freeze_batch_norm:
         body = freeze_batch_norm_2d(body)
         open_residual_branches(body)
