@@ -1,6 +1,7 @@
 """Loading what the authors published. That the converted models compute the same is in `test_parity.py`."""
 
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,9 @@ def published() -> dict[str, Tensor]:
     return GoldenCase("detr_r50").state_dict()
 
 
-@pytest.mark.parametrize("wrap", [lambda tensors: tensors, lambda tensors: {"model": tensors, "epoch": 299}])
+@pytest.mark.parametrize(
+    "wrap", [lambda tensors: tensors, lambda tensors: {"model": tensors, "epoch": 299, "args": Namespace(lr=1e-4)}]
+)
 def test_pth_files_load_with_and_without_the_outer_model(tmp_path: Path, published: dict[str, Tensor], wrap):
     path = tmp_path / "detr.pth"
     torch.save(wrap(published), path)

@@ -200,7 +200,7 @@ def test_parts_learn_at_their_own_rates(build_trainer, build_model):
         for group in optimizer.param_groups:
             assert group["weight_decay"] == 1e-4
             for parameter in group["params"]:
-                found["backbone" if "backbone" in names.pop(id(parameter)) else "rest"].add(group["lr"])
+                found["backbone" if "backbone.body" in names.pop(id(parameter)) else "rest"].add(group["lr"])
         assert not [name for name in names.values() if trainer.model.get_parameter(name).requires_grad]
         return found
 

@@ -1,5 +1,6 @@
 """The checkpoints that the papers' authors published: facebookresearch/detr and the repositories built on it."""
 
+import argparse
 import os
 from collections.abc import Mapping
 
@@ -156,7 +157,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     if str(path).endswith(".safetensors"):
         return load_file(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([argparse.Namespace]):  # the originals save their options beside
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise
     except Exception as error:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.utils import is_timm_available, requires_backends
 
 from .configuration import HfDetrConfig
@@ -58,6 +59,14 @@ class Backbone(nn.Module):
             self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in self.channels)
         self.projections = build_projections(config, self.channels)
         self.position_embedding = POSITION_EMBEDDINGS[config.position_embedding](config)
+
+    def initialise(self) -> None:
+        """Projections as published: torch's own values before a dense encoder, Xavier's before a deformable one."""
+        for projection in self.projections:
+            if isinstance(projection, nn.Conv2d):
+                init.kaiming_uniform_(projection.weight, a=5**0.5)
+            else:
+                init.xavier_uniform_(projection[0].weight)
 
     def feature_maps(self, pixel_values: Tensor) -> list[Tensor]:
         """(B, 3, height, width) images → raw maps (B, C, H, W), finest first."""

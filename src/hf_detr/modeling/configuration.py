@@ -153,7 +153,7 @@ class HfDetrConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs: Any):
         self._reject_unknown(kwargs)
         if self.learning_rate_multipliers is None:
-            self.learning_rate_multipliers = {"backbone": 0.1}
+            self.learning_rate_multipliers = {"backbone.body": 0.1}
         super().__post_init__(**kwargs)
         if self.label2id is None and self.id2label is not None:
             self.label2id = {name: label for label, name in self.id2label.items()}

@@ -28,19 +28,19 @@ class DetectionHeads(nn.Module):
         self.eps = config.inverse_sigmoid_eps
         self.sigmoid_classes = config.classification != "softmax"
         self.has_reference = config.query_reference != "none"
-        self.point_reference = config.query_reference == "point"
+        self.guess_size = config.cross_attention == "deformable" and config.query_reference in ("point", "box")
 
     def initialise(self) -> None:
         """A first guess: every class improbable (prior 0.01), boxes on their references.
 
-        A point says nothing of the size: then the boxes start at sigmoid(-2) = 0.12 of the image (Deformable DETR).
+        The first boxes of Deformable DETR are small: beside a point, sigmoid(-2) = 0.12 of the image.
         """
         if self.sigmoid_classes:
             for head in self.class_head:
                 init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))
         if self.has_reference:
             for index, head in enumerate(self.box_head):
-                size = -2.0 if self.point_reference and index == 0 else 0.0
+                size = -2.0 if self.guess_size and index == 0 else 0.0
                 init.zeros_(head.layers[-1].weight)
                 init.copy_(head.layers[-1].bias, torch.tensor([0.0, 0.0, size, size]).to(head.layers[-1].bias))
 

@@ -20,9 +20,9 @@ _DN = {"denoising": "dn", "num_denoising": 5, "label_noise_ratio": 0.2, "box_noi
 
 _PRESETS: dict[str, dict[str, Any]] = {
     # Carion et al. 2020, facebookresearch/detr
-    "detr-resnet-50": {"id2label": dict(enumerate(_COCO_NAMES))},
+    "detr-resnet-50": {"id2label": dict(enumerate(_COCO_NAMES)), "backbone": "resnet50.tv_in1k"},
     "detr-resnet-50-dc5": {"parent": "detr-resnet-50", "dilation": True},
-    "detr-resnet-101": {"parent": "detr-resnet-50", "backbone": "resnet101"},
+    "detr-resnet-101": {"parent": "detr-resnet-50", "backbone": "resnet101.tv_in1k"},
     "detr-resnet-101-dc5": {"parent": "detr-resnet-101", "dilation": True},
     # Meng et al. 2021, Atten4Vis/ConditionalDETR
     "conditional-detr-resnet-50": {
@@ -62,7 +62,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "query_reference": "point",
         "decoder_norm": False,
         "num_queries": 300,
-        "learning_rate_multipliers": {"backbone": 0.1, "reference_point": 0.1, "sampling_offsets": 0.1},
+        "learning_rate_multipliers": {"backbone.body": 0.1, "reference_point": 0.1, "sampling_offsets": 0.1},
         **_FOCAL,
     },
     "deformable-detr-resnet-50-single-scale": {"parent": "deformable-detr-resnet-50", "num_feature_levels": 1},
@@ -89,7 +89,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "dropout": 0.0,
         "attention_dropout": 0.0,
         "activation_dropout": 0.0,
-        "learning_rate_multipliers": {"backbone": 0.1},
+        "learning_rate_multipliers": {"backbone.body": 0.1},
     },
     "dn-deformable-detr-resnet-50": {"parent": "dab-deformable-detr-resnet-50", **_DN},
     # Zhang et al. 2022, IDEA-Research/DINO
@@ -110,8 +110,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
     "dino-resnet-50-5scale": {"parent": "dino-resnet-50-4scale", "num_feature_levels": 5},
     "dino-swin-large-4scale": {
         "parent": "dino-resnet-50-4scale",
-        "backbone": "swin_large_patch4_window12_384",
+        "backbone": "swin_large_patch4_window12_384.ms_in22k",
+        "backbone_kwargs": {"drop_path_rate": 0.2},
         "backbone_output_norm": True,
+        "learning_rate_multipliers": {"backbone.body": 0.1, "backbone.norms": 0.1},
         "frozen_stages": -1,
     },
     # Ours: DINO made small, for training from scratch on a laptop, for tests and for the demo

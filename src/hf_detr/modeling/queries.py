@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 
 from .attention import MLP, Memory
 from .configuration import HfDetrConfig
@@ -75,11 +74,6 @@ class LearnedQueries(nn.Module):
             num_layers = 2 if config.cross_attention == "conditional" else 1
             self.reference_point = MLP(config.d_model, config.d_model, 2, num_layers)
 
-    def initialise(self) -> None:
-        """Reference boxes start uniformly over the image (before the sigmoid, as in DAB-DETR)."""
-        if self.reference_box is not None:
-            init.uniform_(self.reference_box.weight)
-
     def references(self) -> Tensor | None:
         """(Q, 2 or 4) references in [0, 1], or None."""
         if self.reference_box is not None:
@@ -134,13 +128,13 @@ class SelectedQueries(nn.Module):
         box_logits = self.heads.box_logits(0, states) + anchors
         # Deformable DETR trains class 0 to mean "any object"; DINO looks for the most probable class
         scores = logits[..., 0] if self.from_memory else logits.amax(-1)
-        indices = scores.topk(self.num_queries, dim=1).indices
+        indices = scores.topk(min(self.num_queries, scores.shape[1]), dim=1).indices  # a small image has few tokens
         selected = box_logits.gather(1, indices[..., None].expand(-1, -1, 4))
         if self.from_memory:
             proposals = Proposals(logits, box_logits.sigmoid(), True, indices)
             return self.derive(selected.detach(), proposals, memory.content.dtype)
         selected_logits = logits.gather(1, indices[..., None].expand(-1, -1, logits.shape[-1]))
-        content = self.content.weight.expand(len(selected), -1, -1)
+        content = self.content.weight[: selected.shape[1]].expand(len(selected), -1, -1)
         proposals = Proposals(selected_logits, selected.sigmoid(), False, indices)
         return Queries(content, None, selected.detach().sigmoid(), proposals=proposals)
 

@@ -148,10 +148,12 @@ class HfDetrTrainer(Trainer):
     def _learning_rate_multipliers(self) -> dict[str, float]:
         config = self.model.config
         multipliers = dict(getattr(config, "learning_rate_multipliers", None) or {})
+        backbone = [part for part in multipliers if part.startswith("backbone")] or ["backbone.body"]
         if self.args.backbone_learning_rate is not None:
-            multipliers["backbone"] = self.args.backbone_learning_rate / self.args.learning_rate
+            multipliers |= dict.fromkeys(backbone, self.args.backbone_learning_rate / self.args.learning_rate)
         elif not getattr(config, "use_pretrained_backbone", False) and not config.name_or_path:
-            multipliers.pop("backbone", None)  # nothing in a random backbone is worth preserving
+            for part in backbone:  # nothing in a random backbone is worth preserving
+                multipliers.pop(part, None)
         return multipliers
 
     def get_batch_samples(
