@@ -138,7 +138,8 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
     try:
         body = timm.create_model(
             config.backbone,
-            pretrained=config.use_pretrained_backbone,
+            # `from_pretrained` builds on the meta device; the weights it loads are of the whole model
+            pretrained=config.use_pretrained_backbone and not torch.empty(0).is_meta,
             features_only=True,
             out_indices=tuple(range(-num_maps, 0)),
             **arguments,

@@ -152,6 +152,8 @@ class HfDetrConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any):
         self._reject_unknown(kwargs)
+        if self._auto_class is None:  # not a copy that travels with its weights: saving does not copy the code
+            kwargs.pop("auto_map", None)
         if self.learning_rate_multipliers is None:
             self.learning_rate_multipliers = {"backbone.body": 0.1}
         super().__post_init__(**kwargs)

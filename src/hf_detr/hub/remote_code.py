@@ -1,0 +1,76 @@
+"""Models saved with the code they run on, for whoever loads them without this package (`trust_remote_code=True`)."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import BaseImageProcessor
+from transformers.dynamic_module_utils import get_relative_import_files
+from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
+
+from ..modeling import configuration, detr, image_processing
+
+_ENTRY_FILES = [Path(module.__file__) for module in (configuration, detr, image_processing)]
+_MODEL_AUTO_MAP = {
+    "AutoConfig": "configuration.HfDetrConfig",
+    "AutoModel": "detr.HfDetrModel",
+    "AutoModelForObjectDetection": "detr.HfDetrForObjectDetection",
+}
+_PROCESSOR_AUTO_MAP = {
+    "AutoImageProcessor": {
+        "torchvision": "image_processing.HfDetrImageProcessor",
+        "pil": "image_processing.HfDetrImageProcessorPil",
+    }
+}
+
+
+def save_with_code(
+    model: detr.HfDetrPreTrainedModel, folder: str | os.PathLike, processor: BaseImageProcessor | None = None
+) -> list[Path]:
+    """Save a model, its image processor and the files of `hf_detr.modeling` that they run on.
+
+    The folder loads as any other where this package is installed. Elsewhere the Auto classes and pipelines of
+    transformers load it with `trust_remote_code=True`; torch, transformers, timm and scipy are needed there.
+
+    Args:
+        model: the model.
+        folder: where to; made if need be. Other files in it are kept.
+        processor: the image processor of the model.
+
+    Returns:
+        The code files, as they lie in the folder.
+
+    Raises:
+        ValueError: when model or processor is not a class of this package.
+    """
+    if not isinstance(model, detr.HfDetrPreTrainedModel):
+        raise ValueError(f"model: expected one of hf_detr, got {type(model).__module__}.{type(model).__name__}.")
+    ours = (image_processing.HfDetrImageProcessor, image_processing.HfDetrImageProcessorPil)
+    if processor is not None and not isinstance(processor, ours):
+        raise ValueError(f"processor: expected a HfDetrImageProcessor, got {type(processor).__name__}.")
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    copies = [Path(shutil.copy(file, folder)) for file in code_files()]
+    # the maps come last: a folder never promises code that is not there
+    model.save_pretrained(folder)
+    _add(folder / CONFIG_NAME, auto_map=_MODEL_AUTO_MAP)
+    if processor is not None:
+        processor.save_pretrained(folder)
+        _add(folder / IMAGE_PROCESSOR_NAME, auto_map=_PROCESSOR_AUTO_MAP)
+    return copies
+
+
+def code_files() -> list[Path]:
+    """The files of `hf_detr.modeling` that models and image processors need, found as transformers finds them."""
+    imported = {Path(found) for file in _ENTRY_FILES for found in get_relative_import_files(file)}
+    return sorted(imported.union(_ENTRY_FILES))
+
+
+def _add(file: Path, **fields: Any) -> None:
+    """Add fields to a JSON file, which is replaced whole."""
+    content = json.loads(file.read_text(encoding="utf-8")) | fields
+    beside = file.with_name(f"{file.name}.new")
+    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    os.replace(beside, file)
