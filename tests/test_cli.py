@@ -215,6 +215,19 @@ def test_a_folder_without_a_model_is_refused(coco_folder: Path, tmp_path: Path):
     assert str(tmp_path) in result.stderr
 
 
+def test_the_demo_ends_with_metrics_and_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hf_detr.cli.DEMO_DATA", "synthetic:8")
+    monkeypatch.setattr("hf_detr.cli.DEMO_EPOCHS", 1)
+    for _ in range(2):  # a second demo replaces the first
+        result = run("demo")
+        assert result.exit_code == 0, result.output
+    assert "AP50" in result.stdout
+    for path in ("README.md", "results.csv", "results.png", "pictures/pipeline.png", "model.safetensors"):
+        assert (tmp_path / "demo-output" / path).stat().st_size > 0
+    assert "demo-output/pictures/pipeline.png" in result.stdout
+
+
 def test_presets_are_listed():
     result = run("presets")
     assert result.exit_code == 0

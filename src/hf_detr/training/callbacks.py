@@ -66,7 +66,7 @@ class PredictionPictures(TrainerCallback):
         threshold: the lowest score drawn.
     """
 
-    def __init__(self, folder: str | Path, dataset: Dataset, count: int = 4, threshold: float = 0.5):
+    def __init__(self, folder: str | Path, dataset: Dataset, count: int = 4, threshold: float = 0.3):
         self.folder = Path(folder)
         count = min(count, len(dataset))
         self.rows = undecoded(dataset).select([index * len(dataset) // count for index in range(count)])
