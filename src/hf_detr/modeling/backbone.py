@@ -50,8 +50,9 @@ class Backbone(nn.Module):
 
     def __init__(self, config: HfDetrConfig):
         super().__init__()
-        num_maps = max(1, config.num_feature_levels - 1)
-        self.body = create_body(config, num_maps)
+        self.frozen_stages = config.frozen_stages
+        self.body = create_body(config, num_maps=max(1, config.num_feature_levels - 1))
+        self.freeze()
         self.channels = self.body.feature_info.channels()
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         self.norms = None
@@ -59,6 +60,26 @@ class Backbone(nn.Module):
             self.norms = nn.ModuleList(nn.LayerNorm(channels) for channels in self.channels)
         self.projections = build_projections(config, self.channels)
         self.position_embedding = POSITION_EMBEDDINGS[config.position_embedding](config)
+
+    def freeze(self) -> None:
+        """Stop training the stem and the first `frozen_stages` stages (-1: train everything).
+
+        timm registers parameters in the order of the computation, so all before the first trained stage are frozen.
+
+        Raises:
+            ValueError: when the backbone has fewer stages.
+        """
+        if self.frozen_stages < 0:
+            return
+        stages = [info["module"] for info in self.body.feature_info.info if info["reduction"] > 2]
+        if self.frozen_stages > len(stages):
+            raise ValueError(f"frozen_stages={self.frozen_stages}: this backbone has {len(stages)} stages.")
+        # timm joins the names of nested modules by "." or "_", depending on how it cuts the model
+        trained = [f"{name}." for stage in stages[self.frozen_stages :] for name in (stage, stage.replace(".", "_"))]
+        for name, parameter in self.body.named_parameters():
+            if any(stage in name for stage in trained):
+                return
+            parameter.requires_grad_(False)
 
     def initialise(self) -> None:
         """Projections as published: torch's own values before a dense encoder, Xavier's before a deformable one."""
@@ -152,7 +173,6 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
     if config.freeze_batch_norm:
         body = freeze_batch_norm_2d(body)
         open_residual_branches(body)
-    freeze_stages(body, config.frozen_stages)
     mark_initialised(body)
     return body
 
@@ -166,26 +186,6 @@ def open_residual_branches(body: nn.Module) -> None:
     for module in body.modules():
         if hasattr(module, "running_var") and not module.weight.is_meta and not module.weight.any():
             nn.init.constant_(module.weight, 0.2)
-
-
-def freeze_stages(body: nn.Module, frozen_stages: int) -> None:
-    """Stop training the stem and the first `frozen_stages` stages (-1: train everything).
-
-    timm registers parameters in the order of the computation, so all before the first trained stage are frozen.
-    """
-    if frozen_stages < 0:
-        return
-    stages = [info["module"] for info in body.feature_info.info if info["reduction"] > 2]
-    if frozen_stages > len(stages):
-        raise ValueError(f"frozen_stages={frozen_stages}: this backbone has {len(stages)} stages.")
-    # timm joins the names of nested modules by "." or "_", depending on how it cuts the model
-    trained = [
-        spelling for stage in stages[frozen_stages:] for spelling in (f"{stage}.", f"{stage.replace('.', '_')}.")
-    ]
-    for name, parameter in body.named_parameters():
-        if any(stage in name for stage in trained):
-            return
-        parameter.requires_grad_(False)
 
 
 def mark_initialised(body: nn.Module) -> None:

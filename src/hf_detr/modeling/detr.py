@@ -4,11 +4,14 @@ Shapes: B batch, L decoder layers, Q queries, S memory tokens, D width, K classe
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput, logging
@@ -136,6 +139,16 @@ class HfDetrPreTrainedModel(PreTrainedModel):
         """
         super()._initialize_weights(module, False)
 
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **kwargs: Any
+    ) -> None:
+        """Checkpoint without re-entering autograd, which would lose the gradients of what layers take in structures."""
+        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+            logger.warning_once("use_reentrant=True is not supported; gradient checkpointing runs without it.")
+            keywords = gradient_checkpointing_func.keywords | {"use_reentrant": False}
+            gradient_checkpointing_func = partial(gradient_checkpointing_func.func, **keywords)
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
+
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any
@@ -157,7 +170,12 @@ class HfDetrPreTrainedModel(PreTrainedModel):
             model = load_foreign(cls, pretrained_model_name_or_path, *args, **kwargs)
             if model is not None:
                 return model
-        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
+        for module in model.modules():
+            if isinstance(module, Backbone):
+                module.freeze()  # loading replaces the parameters, and with them what is trained
+        return loaded
 
 
 def init_batch_norm(module: nn.Module) -> None:

@@ -1,0 +1,276 @@
+"""What a Hugging Face user relies on, for every preset made small: outputs, attention, loading, precision, adapters."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from tiny import images, labels, tiny_config, tiny_model
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection, pipeline
+
+from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor, HfDetrModel, available_presets
+
+every_preset = pytest.mark.parametrize("preset", available_presets())
+NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
+
+
+def padded_batch() -> tuple[Tensor, Tensor]:
+    """Two images of different size in one batch, and its pixel mask."""
+    pixel_values, pixel_mask = images(2, 64, 64), torch.ones(2, 64, 64, dtype=torch.int64)
+    pixel_mask[1, 48:], pixel_mask[1, :, 56:] = 0, 0
+    return pixel_values * pixel_mask[:, None], pixel_mask
+
+
+def detect(model: HfDetrForObjectDetection, **keywords) -> tuple[Tensor, Tensor]:
+    with torch.no_grad():
+        outputs = model(*padded_batch(), **keywords)
+    return outputs.logits, outputs.pred_boxes
+
+
+def gradients(model: HfDetrForObjectDetection, seed: int = 0) -> dict[str, Tensor]:
+    """Gradients of one training step; denoising draws from the seed."""
+    torch.manual_seed(seed)
+    model.train().zero_grad()
+    model(*padded_batch(), labels=labels(3, 1)).loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@every_preset
+def test_eager_and_sdpa_agree(preset: str):
+    model = tiny_model(preset)
+    model.set_attn_implementation("sdpa")
+    expected = detect(model)
+    model.set_attn_implementation("eager")
+    for ours, theirs in zip(detect(model), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@every_preset
+def test_hidden_states_and_attentions(preset: str):
+    model = tiny_model(preset)
+    model.set_attn_implementation("eager")
+    config = model.config
+    with torch.no_grad():
+        outputs = model(*padded_batch(), output_hidden_states=True, output_attentions=True)
+    batch, queries, width, heads = 2, config.num_queries, config.d_model, config.encoder_attention_heads
+    tokens = outputs.encoder_last_hidden_state.shape[1]
+    assert len(outputs.encoder_hidden_states) == config.encoder_layers + 1
+    assert all(states.shape == (batch, tokens, width) for states in outputs.encoder_hidden_states)
+    assert torch.equal(outputs.encoder_hidden_states[-1], outputs.encoder_last_hidden_state)
+    assert len(outputs.decoder_hidden_states) == config.decoder_layers + 1
+    assert all(states.shape == (batch, queries, width) for states in outputs.decoder_hidden_states)
+    assert len(outputs.encoder_attentions) == config.encoder_layers
+    assert len(outputs.decoder_attentions) == len(outputs.cross_attentions) == config.decoder_layers
+    dense, deformable = (batch, heads, tokens, tokens), (batch, tokens, heads, config.num_feature_levels, 4)
+    wanted = dense if config.encoder == "dense" else deformable
+    assert outputs.encoder_attentions[0].shape == wanted
+    assert outputs.decoder_attentions[0].shape == (batch, heads, queries, queries)
+    sums = outputs.decoder_attentions[-1].sum(-1)
+    torch.testing.assert_close(sums, torch.ones_like(sums))
+    plain = model(*padded_batch())
+    assert plain.encoder_hidden_states is None
+    assert plain.cross_attentions is None
+    assert torch.equal(plain.logits, outputs.logits)
+
+
+def test_attentions_with_sdpa_warn_and_are_left_out(caplog: pytest.LogCaptureFixture):
+    model = tiny_model("detr-resnet-50")
+    model.set_attn_implementation("sdpa")
+    outputs = model.model(*padded_batch(), output_attentions=True)
+    assert outputs.encoder_attentions is None
+
+
+@every_preset
+def test_gradient_checkpointing_changes_no_gradient(preset: str):
+    model = tiny_model(preset, **NO_DROPOUT)
+    expected = gradients(copy.deepcopy(model))
+    for use_reentrant in (False, True):
+        checkpointed = copy.deepcopy(model)
+        checkpointed.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
+        found = gradients(checkpointed)
+        assert found.keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@every_preset
+def test_the_whole_forward_is_one_graph(preset: str):
+    torch.compiler.reset()
+    model = tiny_model(preset)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        outputs = compiled(*padded_batch())
+    for ours, theirs in zip((outputs.logits, outputs.pred_boxes), detect(model), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_compiled_by_inductor():
+    torch.compiler.reset()
+    model = tiny_model("detr-resnet-50")
+    compiled = torch.compile(model, fullgraph=True)
+    with torch.no_grad():
+        found = compiled(*padded_batch()).logits
+    torch.testing.assert_close(found, detect(model)[0], rtol=1e-3, atol=1e-4)
+
+
+@every_preset
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_weights(preset: str, dtype: torch.dtype):
+    model = tiny_model(preset)
+    expected_logits, _ = detect(model)
+    model = model.to(dtype)
+    pixel_values, pixel_mask = padded_batch()
+    with torch.no_grad():
+        outputs = model(pixel_values.to(dtype), pixel_mask)
+    assert outputs.logits.dtype == dtype
+    assert outputs.logits.isfinite().all()
+    assert outputs.pred_boxes.isfinite().all()
+    # selection may pick other tokens when scores are rounded: then only the best scores can be compared
+    best, expected = outputs.logits.float().amax((1, 2)), expected_logits.amax((1, 2))
+    torch.testing.assert_close(best, expected, rtol=0.1, atol=0.1)
+
+
+@every_preset
+def test_training_under_autocast_keeps_losses_in_float32(preset: str):
+    model = tiny_model(preset).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = model(*padded_batch(), labels=labels(2, 3))
+    assert outputs.loss.dtype == torch.float32
+    assert {value.dtype for value in outputs.loss_dict.values()} == {torch.float32}
+    outputs.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+@every_preset
+def test_saved_models_load_with_every_tensor(preset: str, tmp_path: Path):
+    """Loading builds the model on the meta device: whatever is not restored would be uninitialised memory."""
+    model = tiny_model(preset)
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.is_floating_point():
+                tensor.add_(torch.rand_like(tensor) * 0.01)
+    model.save_pretrained(tmp_path)
+    loaded, info = HfDetrForObjectDetection.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    theirs = dict(loaded.named_parameters()) | dict(loaded.named_buffers())
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        assert torch.equal(tensor, theirs[name]), name
+        assert tensor.requires_grad == theirs[name].requires_grad, name
+    for ours, expected in zip(detect(loaded), detect(model), strict=True):
+        assert torch.equal(ours, expected)
+    mapped = HfDetrForObjectDetection.from_pretrained(tmp_path, device_map="cpu", dtype=torch.bfloat16)
+    assert mapped.dtype == torch.bfloat16
+
+
+@every_preset
+def test_auto_classes_and_pipeline(preset: str, tmp_path: Path):
+    model = tiny_model(preset)
+    model.save_pretrained(tmp_path)
+    kind = "softmax" if model.config.classification == "softmax" else "sigmoid"
+    HfDetrImageProcessor(size={"height": 128, "width": 160}, classification=kind).save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is HfDetrConfig
+    assert type(AutoModel.from_pretrained(tmp_path)) is HfDetrModel
+    assert type(AutoModelForObjectDetection.from_pretrained(tmp_path)) is HfDetrForObjectDetection
+    assert type(AutoImageProcessor.from_pretrained(tmp_path)) is HfDetrImageProcessor
+    detector = pipeline("object-detection", model=str(tmp_path))
+    pictures = [Image.new("RGB", size, color) for size, color in (((80, 60), "red"), ((60, 90), "blue"))]
+    single = [detector(picture, threshold=0.0) for picture in pictures]
+    batched = detector(pictures, threshold=0.0, batch_size=2)
+    for picture, alone, together in zip(pictures, single, batched, strict=True):
+        assert alone
+        assert [found["label"] for found in alone] == [found["label"] for found in together]
+        for found in alone:
+            assert 0 <= found["box"]["xmin"] <= found["box"]["xmax"] <= picture.width
+            assert 0 <= found["box"]["ymin"] <= found["box"]["ymax"] <= picture.height
+
+
+def test_the_base_model_alone_loads_from_a_detector(tmp_path: Path):
+    model = tiny_model("dino-resnet-50-4scale")
+    model.save_pretrained(tmp_path)
+    base = HfDetrModel.from_pretrained(tmp_path)
+    with torch.no_grad():
+        found = base(*padded_batch())
+    assert torch.equal(found.layer_logits[-1], detect(model)[0])
+
+
+@pytest.mark.parametrize("preset", ["detr-resnet-50", "deformable-detr-resnet-50-refine", "dino-resnet-50-4scale"])
+def test_another_number_of_classes(preset: str, tmp_path: Path):
+    """The class heads are new, with their published start; all else is kept."""
+    model = tiny_model(preset)
+    model.save_pretrained(tmp_path)
+    changed = HfDetrForObjectDetection.from_pretrained(tmp_path, num_labels=7, ignore_mismatched_sizes=True)
+    classes = 7 + (changed.config.classification == "softmax")
+    assert detect(changed)[0].shape[-1] == classes
+    if changed.config.classification == "focal":
+        bias = changed.model.heads.class_head[0].bias
+        torch.testing.assert_close(bias.sigmoid(), torch.full_like(bias, 0.01))
+    kept = dict(model.named_parameters())
+    for name, parameter in changed.named_parameters():
+        if "class_head" not in name and "label_embedding" not in name:
+            assert torch.equal(parameter, kept[name]), name
+
+
+def test_missing_weights_get_their_published_start(tmp_path: Path):
+    torch.manual_seed(0)
+    model = tiny_model("deformable-detr-resnet-50-refine")
+    state = {name: t for name, t in model.state_dict().items() if "heads" not in name and "cross_attn" not in name}
+    model.save_pretrained(tmp_path, state_dict=state)
+    loaded = HfDetrForObjectDetection.from_pretrained(tmp_path)
+    first, second = loaded.model.heads.box_head[0].layers[-1], loaded.model.heads.box_head[1].layers[-1]
+    assert first.bias.tolist() == [0, 0, -2, -2]
+    assert second.bias.tolist() == [0, 0, 0, 0]
+    assert not first.weight.any()
+    offsets = loaded.model.decoder.layers[0].cross_attn.sampling_offsets
+    assert not offsets.weight.any()
+    assert torch.equal(offsets.bias, tiny_model("deformable-detr-resnet-50").model.decoder.layers[0].cross_attn.sampling_offsets.bias)
+    assert offsets.bias.abs().max() == 4
+
+
+@pytest.mark.parametrize("preset", ["detr-resnet-50", "dino-resnet-50-4scale"])
+def test_lora_on_queries_and_values(preset: str, tmp_path: Path):
+    peft = pytest.importorskip("peft")
+    model = tiny_model(preset)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
+    trained = [name for name, p in adapted.named_parameters() if p.requires_grad]
+    assert trained
+    assert all("lora" in name for name in trained)
+    optimizer = torch.optim.AdamW([p for p in adapted.parameters() if p.requires_grad], lr=1e-2)
+    adapted.train()
+    pixel_values, pixel_mask = padded_batch()
+    for _ in range(2):
+        adapted(pixel_values=pixel_values, pixel_mask=pixel_mask, labels=labels(2, 1)).loss.backward()
+        optimizer.step()
+    adapted.eval()
+    adapted.save_pretrained(tmp_path)
+    restored = peft.PeftModel.from_pretrained(tiny_model(preset), tmp_path)
+    with torch.no_grad():
+        found = restored(pixel_values=pixel_values, pixel_mask=pixel_mask).logits
+        wanted = adapted(pixel_values=pixel_values, pixel_mask=pixel_mask).logits
+        plain = tiny_model(preset)(pixel_values, pixel_mask).logits
+    torch.testing.assert_close(found, wanted)
+    assert not torch.allclose(found, plain)
+
+
+@every_preset
+def test_two_runs_with_one_seed_are_identical(preset: str):
+    first, second = gradients(tiny_model(preset)), gradients(tiny_model(preset))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@every_preset
+def test_tuple_outputs_are_the_values_of_the_dict(preset: str):
+    model = tiny_model(preset)
+    with torch.no_grad():
+        as_dict = model(*padded_batch())
+        as_tuple = model(*padded_batch(), return_dict=False)
+    assert len(as_tuple) == len(as_dict)
+    assert torch.equal(as_tuple[0], as_dict.logits)
+
+
+def test_unknown_backbones_are_refused():
+    with pytest.raises(ValueError, match=r"'resnet5000' is not a timm model. Similar names: .*resnet"):
+        HfDetrForObjectDetection(tiny_config("detr-resnet-50", backbone="resnet5000", backbone_kwargs={}))
