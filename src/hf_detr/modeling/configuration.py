@@ -23,6 +23,7 @@ _INHERITED_KEYWORDS = {
     "output_attentions",
     "torch_dtype",
     "transformers_version",
+    "use_cache",  # written by every Trainer
     "use_return_dict",
 }
 

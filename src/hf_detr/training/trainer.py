@@ -77,8 +77,6 @@ class HfDetrTrainer(Trainer):
             model, args, data_collator, train_dataset, eval_dataset, processing_class,
             compute_metrics=compute_metrics, **kwargs,
         )  # fmt: skip
-        # `Trainer` sets this on any configuration; it would be saved, and is no field of ours.
-        vars(self.model.config).pop("use_cache", None)
         self.eval_data_collator = eval_data_collator or self.data_collator
         if isinstance(data_collator, SeededCollator):
             self.add_callback(data_collator)
