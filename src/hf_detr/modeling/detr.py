@@ -126,8 +126,8 @@ class HfDetrPreTrainedModel(PreTrainedModel):
             if module.weight is not None:
                 init.ones_(module.weight)
                 init.zeros_(module.bias)
-        elif hasattr(module, "init_non_persistent_buffers"):  # timm's modules with tables of their own
-            module.init_non_persistent_buffers()
+        elif type(module).__module__.startswith("timm."):
+            init_timm_module(module)
         elif hasattr(module, "initialise"):
             module.initialise()
 
@@ -187,6 +187,14 @@ def init_batch_norm(module: nn.Module) -> None:
     if module.weight is not None:
         init.ones_(module.weight)
         init.zeros_(module.bias)
+
+
+def init_timm_module(module: nn.Module) -> None:
+    """What a checkpoint lacks of timm's own modules: tokens, tables and scales start small, fixed tables as computed."""
+    for parameter in module.parameters(recurse=False):
+        init.normal_(parameter, std=0.02)
+    if hasattr(module, "init_non_persistent_buffers"):
+        module.init_non_persistent_buffers()
 
 
 class HfDetrModel(HfDetrPreTrainedModel):
