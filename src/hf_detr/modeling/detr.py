@@ -190,7 +190,7 @@ def init_batch_norm(module: nn.Module) -> None:
 
 
 def init_timm_module(module: nn.Module) -> None:
-    """What a checkpoint lacks of timm's own modules: tokens, tables and scales start small, fixed tables as computed."""
+    """What a file lacks of timm's modules: tokens, tables and scales start small, fixed tables as computed."""
     for parameter in module.parameters(recurse=False):
         init.normal_(parameter, std=0.02)
     if hasattr(module, "init_non_persistent_buffers"):
