@@ -112,7 +112,7 @@ def weights_row(preset: str, published: Published) -> list[str]:
     if "`" in published.weights_note:
         label = f"folder of {published.paper.name}: {published.weights_note}"
     hub = f"[`{published.hub}`](https://huggingface.co/{published.hub})" if published.hub else "none found"
-    link = f"[{label}]({published.weights})" + ("" if published.converted else ", not converted yet")
+    link = f"[{label}]({published.weights})"
     return [f"`{preset}`", link, hub, LICENCE]
 
 

@@ -55,7 +55,6 @@ class Published:
         parameters: in millions, as stated.
         gflops: 10^9 multiply-adds, as stated: an average over the first 100 images of COCO val2017.
         notes: what a user should know besides.
-        converted: whether `load_published_checkpoint` reads the checkpoint.
     """
 
     paper: Paper
@@ -66,7 +65,6 @@ class Published:
     parameters: int | None = None
     gflops: int | None = None
     notes: tuple[str, ...] = ()
-    converted: bool = True
 
 
 DETR = Paper(
@@ -297,6 +295,5 @@ PUBLISHED: dict[str, Published] = {
         _DINO_FOLDER,
         "4-scale Swin-L",
         notes=("The backbone was pretrained on ImageNet-22k at 384 pixels.",),
-        converted=False,
     ),
 }
