@@ -142,7 +142,7 @@ class HfDetrPreTrainedModel(PreTrainedModel):
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **kwargs: Any
     ) -> None:
-        """Checkpoint without re-entering autograd, which would lose the gradients of what layers take in structures."""
+        """Checkpoint without re-entering autograd, which loses the gradients of what layers take in structures."""
         if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
             logger.warning_once("use_reentrant=True is not supported; gradient checkpointing runs without it.")
             keywords = gradient_checkpointing_func.keywords | {"use_reentrant": False}
