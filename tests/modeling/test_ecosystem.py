@@ -169,3 +169,14 @@ def test_tuple_outputs_are_the_values_of_the_dict(preset: str):
 def test_unknown_backbones_are_refused():
     with pytest.raises(ValueError, match=r"'resnet5000' is not a timm model. Similar names: .*resnet"):
         HfDetrForObjectDetection(tiny_config("detr-resnet-50", backbone="resnet5000", backbone_kwargs={}))
+
+
+def test_pretrained_weights_that_cannot_be_fetched(monkeypatch: pytest.MonkeyPatch):
+    """Offline, the message says how to go on without them."""
+
+    def refuse(*args, **kwargs):
+        raise FileNotFoundError("offline")
+
+    monkeypatch.setattr("timm.create_model", refuse)
+    with pytest.raises(OSError, match=r"weights of backbone='resnet50.*--no-pretrained-backbone"):
+        HfDetrForObjectDetection(HfDetrConfig.from_preset("detr-resnet-50", use_pretrained_backbone=True))

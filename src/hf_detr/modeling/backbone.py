@@ -137,6 +137,7 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
 
     Raises:
         ImportError: when timm is not installed.
+        OSError: when pretrained weights are wanted and cannot be fetched.
         ValueError: when timm has no such model, or it gives no feature maps.
     """
     if not is_timm_available():
@@ -165,6 +166,11 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
             out_indices=tuple(range(-num_maps, 0)),
             **arguments,
         )
+    except OSError as error:
+        raise OSError(
+            f"The pretrained weights of backbone='{config.backbone}' cannot be fetched. Check the connection, or start "
+            "from random weights: use_pretrained_backbone=False, on the command line --no-pretrained-backbone."
+        ) from error
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise ValueError(f"backbone='{config.backbone}' gives no feature maps through timm: {error}") from error
     for module in body.modules():
