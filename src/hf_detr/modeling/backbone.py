@@ -168,7 +168,7 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
         )
     except OSError as error:
         raise OSError(
-            f"The pretrained weights of backbone='{config.backbone}' cannot be fetched. Check the connection, or start "
+            f"The pretrained weights of backbone='{config.backbone}' cannot be fetched. Check the connection or start "
             "from random weights: use_pretrained_backbone=False, on the command line --no-pretrained-backbone."
         ) from error
     except (RuntimeError, NotImplementedError, TypeError) as error:
