@@ -1,15 +1,20 @@
 """What a Hugging Face user relies on: Auto classes and pipelines, loading, new classes, compilation, adapters."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from tiny import images, labels, tiny_config, tiny_model
 from torch import Tensor
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection, pipeline
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor, HfDetrModel, available_presets
+from hf_detr.hub.remote_code import save_with_code
 
 every_preset = pytest.mark.parametrize("preset", available_presets())
 
@@ -85,6 +90,45 @@ def test_auto_classes_and_pipeline(preset: str, tmp_path: Path):
         for found in alone:
             assert 0 <= found["box"]["xmin"] <= found["box"]["xmax"] <= picture.width
             assert 0 <= found["box"]["ymin"] <= found["box"]["ymax"] <= picture.height
+
+
+WITHOUT_THE_PACKAGE = """
+import sys
+from pathlib import Path
+sys.modules["hf_detr"] = None  # every import of it fails, as if it were not installed
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForObjectDetection
+
+root = Path(sys.argv[1])
+inputs = load_file(root / "inputs.safetensors")
+found = {}
+for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    model = AutoModelForObjectDetection.from_pretrained(folder, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules.")
+    with torch.no_grad():
+        found[folder.name] = model(**inputs).logits.contiguous()
+save_file(found, root / "found.safetensors")
+"""
+
+
+def test_every_preset_loads_with_its_code_where_the_package_is_not_installed(tmp_path: Path):
+    pixel_values, pixel_mask = padded_batch()
+    save_file({"pixel_values": pixel_values, "pixel_mask": pixel_mask}, tmp_path / "inputs.safetensors")
+    expected = {}
+    for preset in available_presets():
+        model = tiny_model(preset)
+        save_with_code(model, tmp_path / preset)
+        expected[preset] = detect(model)[0]
+    environment = os.environ | {"HF_HOME": str(tmp_path.parent / "hf_home")}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_PACKAGE, str(tmp_path)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = load_file(tmp_path / "found.safetensors")
+    assert found.keys() == expected.keys()
+    for preset, logits in expected.items():
+        torch.testing.assert_close(found[preset], logits, rtol=1e-4, atol=1e-5, msg=preset)
 
 
 def test_the_base_model_alone_loads_from_a_detector(tmp_path: Path):
