@@ -183,6 +183,10 @@ def clear_errors() -> Iterator[None]:
     except (ValueError, OSError) as error:
         typer.echo(f"hf-detr: {error}", err=True)
         raise typer.Exit(2) from error
+    except ModuleNotFoundError as error:
+        remedy = "install what training and evaluation need: pip install 'hf-detr[train]'"
+        typer.echo(f"hf-detr: {error.name} is not installed; {remedy}", err=True)
+        raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
         typer.echo("hf-detr: interrupted", err=True)
         raise typer.Exit(130) from error
