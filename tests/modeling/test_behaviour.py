@@ -218,8 +218,9 @@ def four_scenes(size: int = 64) -> tuple[Tensor, list[dict[str, Tensor]]]:
 def test_thirty_steps_overfit_four_images(preset: str):
     """The loss of the matching queries falls to a fifth; the backbone starts from noise, so its norms are trained.
 
-    The learning rate rises for five steps and falls over the last twelve. Measured with three seeds per architecture
-    the loss fell to between a fifth and a fortieth; DETR and its conditional relatives are the slowest, as published.
+    The learning rate rises for five steps and falls over the last twelve. The settings were searched for: with many
+    others DAB- and DN-DETR fell by 2 to 5 times only. With this seed the loss falls by 5.3 (DETR) to 42 times (DINO);
+    over three seeds, tried for five of the dense presets, the least was 5.3, so the margin is thin.
     """
     sizes = {"d_model": 128, "encoder_attention_heads": 8, "decoder_attention_heads": 8, "num_queries": 6}
     trained = {"encoder_layers": 1, "freeze_batch_norm": False, "frozen_stages": -1, **NO_DROPOUT}
