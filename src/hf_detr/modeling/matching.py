@@ -27,7 +27,6 @@ class Targets:
         valid: (B, T), True on real objects.
         counts: number of objects of each image.
         image_ids: of each image, or its index in the batch, for messages.
-        masks: (B, T, H, W) bool instance masks, or None.
     """
 
     class_labels: Tensor
@@ -35,14 +34,13 @@ class Targets:
     valid: Tensor
     counts: list[int]
     image_ids: list[int]
-    masks: Tensor | None = None
 
     @classmethod
     def from_labels(cls, labels: list[dict[str, Tensor]], dtype: torch.dtype) -> "Targets":
         """Pad the labels of a batch.
 
         Args:
-            labels: per image `class_labels` (T,) and `boxes` (T, 4); optionally `image_id` and `masks` (T, H, W).
+            labels: per image `class_labels` (T,) and `boxes` (T, 4); optionally `image_id`.
             dtype: of the boxes; half precision is raised to float32.
 
         Raises:
@@ -57,9 +55,8 @@ class Targets:
         class_labels = pad([label["class_labels"] for label in labels], batch_first=True)
         slots = torch.arange(max(counts), device=boxes.device)
         valid = slots < torch.tensor(counts, device=boxes.device)[:, None]
-        masks = _pad_masks(labels, max(counts)) if all("masks" in label for label in labels) else None
         boxes = boxes.to(torch.promote_types(dtype, torch.float32))
-        return cls(class_labels.long(), boxes, valid, counts, image_ids, masks)
+        return cls(class_labels.long(), boxes, valid, counts, image_ids)
 
     def repeat(self, times: int) -> "Targets":
         """Every object `times` times: (B, times·T)."""
@@ -105,16 +102,6 @@ def _check_label(label: dict[str, Tensor], image_id: int) -> None:
             f"The labels of image {image_id} have 'boxes' of shape {tuple(label['boxes'].shape)}; {expected} was "
             "expected for its 'class_labels'."
         )
-
-
-def _pad_masks(labels: list[dict[str, Tensor]], objects: int) -> Tensor:
-    height = max(label["masks"].shape[-2] for label in labels)
-    width = max(label["masks"].shape[-1] for label in labels)
-    padded = labels[0]["masks"].new_zeros(len(labels), objects, height, width, dtype=torch.bool)
-    for row, label in zip(padded, labels, strict=True):
-        count, mask_height, mask_width = label["masks"].shape
-        row[:count, :mask_height, :mask_width] = label["masks"].bool()
-    return padded
 
 
 class HungarianMatcher:
