@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from hf_detr.data import DetectionCollator, category_names
 from .arguments import HfDetrTrainingArguments
 from .callbacks import LossProgress
 from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
+from .ema import TRAINING_WEIGHTS, WeightAverage
 from .finite_steps import FiniteSteps, NonFiniteLossError
 from .packed_labels import pack_labels
 from .parameter_groups import parameter_groups
@@ -29,6 +32,7 @@ class HfDetrTrainer(Trainer):
       accumulation and data parallelism change nothing but the time.
     - Parts of the model learn at their own rates (`config.learning_rate_multipliers`).
     - Evaluation reports COCO metrics in original pixels; `per_class` holds the class table of the last one.
+    - A moving average of the weights is what is evaluated and saved, and what the model holds after training.
     - A step whose loss or gradient is not finite leaves model and optimizer as they were.
     - A resumed run continues bit by bit, whatever the number of workers.
 
@@ -43,7 +47,8 @@ class HfDetrTrainer(Trainer):
         **kwargs: passed to `Trainer`.
 
     Raises:
-        ValueError: for arguments of another class, or for several GPUs in one process.
+        ValueError: for arguments of another class, for several GPUs in one process, or for an average of weights that
+            FSDP or DeepSpeed cut into pieces.
     """
 
     def __init__(
@@ -91,6 +96,9 @@ class HfDetrTrainer(Trainer):
         self._step_terms: list[dict[str, Tensor]] = []
         self._logged_terms: list[dict[str, Tensor]] = []
         self._finite_steps = FiniteSteps(self.accelerator, args.max_skipped_steps)
+        self._average: WeightAverage | None = None
+        if args.ema and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError("the moving average needs whole weights on each process; add ema=False")
 
     # ---- data ----
 
@@ -108,6 +116,7 @@ class HfDetrTrainer(Trainer):
         # the gradients of several processes.
         if self.model_wrapped is self.model:
             self.model.__dict__.pop("_is_accelerate_prepared", None)
+        self._follow_weights()
         return super().train(*args, **kwargs)
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
@@ -225,6 +234,50 @@ class HfDetrTrainer(Trainer):
         if self._finite_steps.finish(model, norm):
             self._logged_terms.append(_step_totals(self._step_terms))
         return norm
+
+    # ---- moving average of the weights ----
+
+    def _follow_weights(self) -> None:
+        if self._average is not None:
+            self.remove_callback(self._average)
+            self._average = None
+        if self.args.ema:
+            self._average = WeightAverage(self.model, self.args.ema_share, self._step_was_skipped)
+            self.add_callback(self._average)
+
+    def _step_was_skipped(self) -> bool:
+        return self.accelerator.optimizer_step_was_skipped or not self._finite_steps.is_finite
+
+    def _averaged(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._average is None else self._average.applied()
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Evaluate, during training the average of the weights; see `Trainer.evaluate`."""
+        if self._average is not None and self._average.is_running:
+            self._average.share_statistics()
+        with self._averaged():
+            return super().evaluate(*args, **kwargs)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model, during training with the average of its weights; see `Trainer.save_model`."""
+        with self._averaged():
+            super().save_model(output_dir, _internal_call)
+        # A checkpoint also gets what is needed to go on.
+        if _internal_call and self.args.should_save and self._average is not None and self._average.is_running:
+            self._average.save_training_weights(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        has_average = (Path(resume_from_checkpoint) / TRAINING_WEIGHTS).is_file()
+        if has_average != self.args.ema:
+            raise ValueError(f"{resume_from_checkpoint} is of a run with ema={has_average}: resume it with the same")
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._average is not None:
+            self._average.resume(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self._average is not None:
+            self._average.stop()
 
     # ---- evaluation ----
 
