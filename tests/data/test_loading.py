@@ -2,8 +2,8 @@ import pytest
 from coco_files import annotation, coco_content, image_entry, write_coco
 
 from hf_detr.data import DataError, category_names, data_fingerprint, load_detection_data
-from hf_detr.data.loading import split_off_validation
-from hf_detr.data.schema import SourceImage, SourceObject, dataset_from_records
+from hf_detr.data.schema import SourceImage, SourceObject, SourceSplit
+from hf_detr.data.splits import split_off_validation
 
 
 def many_images(count, first=1):
@@ -65,24 +65,21 @@ def make_rows(count):
 
 
 def test_the_split_spreads_rare_classes_and_follows_the_seed():
-    dataset = dataset_from_records(make_rows(100), {"common": "common", "rare": "rare"}, "file").remove_columns(
-        "image"
-    )
-
-    def validation_ids(seed):
-        return split_off_validation(dataset, seed)["validation"]["image_id"]
-
-    splits = split_off_validation(dataset, 0)
-    rare = {split: sum(1 in objects["category"] for objects in rows["objects"]) for split, rows in splits.items()}
-    assert len(splits["validation"]) == 20
-    assert rare == {"train": 7, "validation": 1} or rare == {"train": 6, "validation": 2}
-    assert list(validation_ids(0)) == list(validation_ids(0))
-    assert list(validation_ids(0)) != list(validation_ids(1))
+    split = SourceSplit(list(make_rows(100)), {"common": "common", "rare": "rare"}, "file")
+    train, validation = split_off_validation(split, 0)
+    rare = [
+        sum(any(item.category == "rare" for item in r.objects) for r in half.records) for half in (train, validation)
+    ]
+    assert (len(train.records), len(validation.records)) == (80, 20)
+    assert rare in ([7, 1], [6, 2])
+    again, other = (split_off_validation(split, seed)[1].records for seed in (0, 1))
+    assert again == validation.records
+    assert other != validation.records
 
 
 def test_a_single_image_cannot_be_split(tmp_path):
     write_coco(tmp_path / "labels.json", tmp_path / "images", many_images(1))
-    with pytest.warns(UserWarning, match="no validation"), pytest.raises(DataError, match="at least two images"):
+    with pytest.raises(DataError, match=r"labels\.json: .*at least two images"):
         load_detection_data(tmp_path)
 
 
@@ -106,11 +103,21 @@ def test_two_training_files_are_ambiguous(tmp_path):
         load_detection_data(tmp_path)
 
 
+def test_labels_are_those_of_the_training_data_in_every_split(tmp_path):
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train", many_images(2))
+    write_coco(tmp_path / "instances_val.json", tmp_path / "val", coco_content(categories=[{"id": 3, "name": "dog"}]))
+    validation = load_detection_data(tmp_path)["validation"]
+    assert category_names(validation) == ["cat", "dog"]
+    assert validation[0]["objects"]["category"] == [1]
+
+
 def test_splits_must_agree_about_their_classes(tmp_path):
     write_coco(tmp_path / "instances_train.json", tmp_path / "train", many_images(2))
-    other = coco_content(categories=[{"id": 3, "name": "dog"}])
+    other = coco_content(categories=[{"id": 3, "name": "bird"}])
     write_coco(tmp_path / "instances_val.json", tmp_path / "val", other)
-    with pytest.raises(DataError, match=r"'validation' are \['dog'\], but those of 'train' are \['cat', 'dog'\]"):
+    with pytest.raises(
+        DataError, match=r"instances_val\.json: the classes \['bird'\] are not among .*\['cat', 'dog'\]"
+    ):
         load_detection_data(tmp_path)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_detr.data import DataError, category_names, data_fingerprint, detection_features, make_synthetic_dataset
-from hf_detr.data.schema import SourceImage, SourceObject, check_record, dataset_from_records
+from hf_detr.data.schema import SourceImage, SourceObject, SourceSplit, check_record, dataset_from_split
 
 WIDTH, HEIGHT = 64, 48
 
@@ -76,7 +76,7 @@ def test_a_masked_object_cannot_be_left_out():
 
 def test_image_ids_are_integers():
     with pytest.raises(DataError, match="'image_id': expected an integer, got 'one'"):
-        dataset_from_records([record(image_id="one")], {"cat": "cat"}, "file")
+        dataset_from_split(SourceSplit([record(image_id="one")], {"cat": "cat"}, "file"))
 
 
 def test_instance_masks_are_a_feature_only_when_asked_for():
@@ -85,14 +85,14 @@ def test_instance_masks_are_a_feature_only_when_asked_for():
 
 
 def test_category_names_are_in_the_order_of_the_labels():
-    dataset = dataset_from_records([record((1, 1, 2, 2))], {"cat": "Cat", "a": "Ant"}, "file")
+    dataset = dataset_from_split(SourceSplit([record((1, 1, 2, 2))], {"cat": "Cat", "a": "Ant"}, "file"))
     assert category_names(dataset) == ["Cat", "Ant"]
 
 
 def test_fingerprint_depends_on_boxes_labels_ids_and_names_only():
     def build(names=("cat",), image="a.png", **changes):
         rows = [record((1, 1, 2, 2), **({"image": image} | changes))]
-        return data_fingerprint(dataset_from_records(rows, {"cat": names[0]}, "file"))
+        return data_fingerprint(dataset_from_split(SourceSplit(rows, {"cat": names[0]}, "file")))
 
     assert build() == build(image="b.png")
     assert len(build()) == 12

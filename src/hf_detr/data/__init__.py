@@ -1,23 +1,42 @@
 """Detection data sets: one schema, readers, augmentation, collation and the built-in synthetic set."""
 
 from .augmentation import DetrAugmentation
+from .augmentation_options import AUGMENTATIONS, AugmentationOptions, StrongAugmentation, build_augmentation
 from .coco import read_coco
 from .collate import DetectionCollator
 from .images import decode_image, undecoded
-from .loading import load_detection_data
-from .schema import DataError, category_names, data_fingerprint, detection_features
+from .loading import load_detection_data, source_splits
+from .schema import (
+    DataError,
+    SourceImage,
+    SourceObject,
+    SourceSplit,
+    category_names,
+    data_fingerprint,
+    detection_features,
+)
+from .streaming import load_streaming_data
 from .synthetic import make_synthetic_dataset
 
 __all__ = [
+    "AUGMENTATIONS",
+    "AugmentationOptions",
     "DataError",
     "DetectionCollator",
     "DetrAugmentation",
+    "SourceImage",
+    "SourceObject",
+    "SourceSplit",
+    "StrongAugmentation",
+    "build_augmentation",
     "category_names",
     "data_fingerprint",
     "decode_image",
     "detection_features",
     "load_detection_data",
+    "load_streaming_data",
     "make_synthetic_dataset",
     "read_coco",
+    "source_splits",
     "undecoded",
 ]

@@ -6,35 +6,43 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from tqdm.contrib.concurrent import thread_map
 
-from .images import displayed_size
-from .schema import SourceImage, SourceObject, dataset_from_records, locate
-
-PROGRESS_FROM = 2000
-"""With more images than this, checking their headers takes long enough to show progress."""
+from .images import size_from_header
+from .schema import SourceImage, SourceObject, SourceSplit, dataset_from_split, locate
 
 
 def read_coco(annotation_file: str | Path, image_folder: str | Path) -> Dataset:
     """Read a COCO detection file and its images into the schema of `detection_features`.
 
+    Raises:
+        DataError: the json is not COCO detection or a record is unusable; see `coco_split` and `check_record`.
+    """
+    return dataset_from_split(coco_split(annotation_file, image_folder))
+
+
+def coco_split(annotation_file: str | Path, image_folder: str | Path) -> SourceSplit:
+    """Read a COCO detection file.
+
     Category ids, whatever they start from and skip, become the labels 0..K-1 in the order of the ids. Images without
-    annotations are kept, and so are crowd regions. Images are stored as paths and decoded on access; here each file's
-    header is read, to know that it exists and is as large as the json says. Boxes refer to the image as displayed,
-    its EXIF orientation applied.
+    annotations are kept, and so are crowd regions. Images are paths. Boxes refer to the image as displayed, its EXIF
+    orientation applied. The header of an image is read only where the json does not tell its size. Annotations of an
+    image that the json does not declare make a record without an image.
 
     Raises:
-        DataError: the json is not COCO detection, refers to an image or category that it does not declare, holds an
-            unusable box (see `check_record`), or an image file is missing, unreadable or of another size.
+        DataError: the json is not COCO detection, or an entry is not an object, has no id or names no file.
     """
     annotation_file, image_folder = Path(annotation_file), Path(image_folder)
     content = load_coco_json(annotation_file)
     names = _category_names(content["categories"], annotation_file)
     objects = _objects_by_image(content, annotation_file)
-    images = [_image(entry, objects, image_folder, annotation_file) for entry in content["images"]]
-    dataset = dataset_from_records(images, names, annotation_file)
-    _check_files(images, annotation_file)
-    return dataset
+    records = [_image(entry, objects, image_folder, annotation_file) for entry in content["images"]]
+    declared = {repr(record.image_id) for record in records}
+    records += [
+        SourceImage(None, found[0][0], None, None, [item for _, item in found])
+        for image_id, found in objects.items()
+        if image_id not in declared
+    ]
+    return SourceSplit(records, names, annotation_file)
 
 
 def load_coco_json(path: Path) -> dict[str, Any]:
@@ -57,68 +65,50 @@ def load_coco_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _get(entry: Any, name: str, kind: type, source: Path, **place: Any) -> Any:
-    """Return a required field of an entry of the json, which must be of the given kind."""
+def _get(entry: Any, name: str, source: Path, **place: Any) -> Any:
+    """Return a field of an entry of the json without which the rest cannot be read."""
     if not isinstance(entry, dict) or name not in entry:
         raise locate(f"this field is required, but the entry is {entry!r}", source, field=name, **place)
-    value = entry[name]
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise locate(f"expected {kind.__name__}, got {value!r}", source, field=name, **place)
-    return value
+    return entry[name]
 
 
 def _category_names(categories: list, source: Path) -> dict[int, str]:
     names = {}
     for entry in categories:
-        category_id = _get(entry, "id", int, source)
+        category_id, name = _get(entry, "id", source), _get(entry, "name", source)
+        for field, value, kind in (("id", category_id, int), ("name", name, str)):
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise locate(f"expected {kind.__name__}, got {value!r} in {entry}", source, field=field)
         if category_id in names:
             raise locate(f"category id {category_id} appears more than once", source, field="categories")
-        names[category_id] = _get(entry, "name", str, source)
+        names[category_id] = name
     return dict(sorted(names.items()))
 
 
-def _objects_by_image(content: dict[str, Any], source: Path) -> dict[int, list[SourceObject]]:
-    declared = {_get(entry, "id", int, source) for entry in content["images"]}
+def _objects_by_image(content: dict[str, Any], source: Path) -> dict[str, list[tuple[Any, SourceObject]]]:
+    """Return the objects with their image id, by what the id looks like: 1 and "1" are different images."""
     objects = defaultdict(list)
     for annotation in content["annotations"]:
-        annotation_id = _get(annotation, "id", int, source)
-        image_id = _get(annotation, "image_id", int, source, annotation_id=annotation_id)
-        place = {"image_id": image_id, "annotation_id": annotation_id}
-        if image_id not in declared:
-            raise locate("no image of this id is declared under 'images'", source, field="image_id", **place)
-        objects[image_id].append(
-            SourceObject(
-                id=annotation_id,
-                bbox=_get(annotation, "bbox", list, source, **place),
-                category=_get(annotation, "category_id", int, source, **place),
-                area=annotation.get("area"),
-                iscrowd=annotation.get("iscrowd", 0),
-            )
+        image_id = _get(annotation, "image_id", source)
+        category = annotation.get("category_id")
+        item = SourceObject(
+            id=annotation.get("id"),
+            bbox=annotation.get("bbox"),
+            category=category if isinstance(category, int | str) else repr(category),
+            area=annotation.get("area"),
+            iscrowd=annotation.get("iscrowd", 0),
         )
+        objects[repr(image_id)].append((image_id, item))
     return objects
 
 
-def _image(entry: dict, objects: dict[int, list[SourceObject]], folder: Path, source: Path) -> SourceImage:
-    image_id = entry["id"]
-    return SourceImage(
-        image=folder / _get(entry, "file_name", str, source, image_id=image_id),
-        image_id=image_id,
-        width=_get(entry, "width", int, source, image_id=image_id),
-        height=_get(entry, "height", int, source, image_id=image_id),
-        objects=objects.get(image_id, ()),
-    )
-
-
-def _check_files(images: list[SourceImage], source: Path) -> None:
-    def check(image: SourceImage) -> None:
-        size = displayed_size(image.image, image.image_id)
-        if size != (image.width, image.height):
-            raise locate(
-                f"{source.name} says {image.width}x{image.height} pixels, but the image is displayed at "
-                f"{size[0]}x{size[1]}",
-                image.image,
-                image.image_id,
-                field="width, height",
-            )
-
-    thread_map(check, images, desc="Checking images", disable=len(images) <= PROGRESS_FROM, max_workers=8, leave=False)
+def _image(entry: Any, objects: dict[str, list], folder: Path, source: Path) -> SourceImage:
+    image_id = _get(entry, "id", source)
+    name = _get(entry, "file_name", source, image_id=image_id)
+    if not isinstance(name, str):
+        raise locate(f"expected str, got {name!r}", source, image_id, field="file_name")
+    image = folder / name
+    width, height = entry.get("width"), entry.get("height")
+    if width is None or height is None:
+        width, height = size_from_header(image)
+    return SourceImage(image, image_id, width, height, [item for _, item in objects.get(repr(image_id), ())])

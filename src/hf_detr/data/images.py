@@ -9,7 +9,7 @@ import PIL.Image
 import PIL.ImageOps
 from datasets import Dataset
 
-from .schema import locate
+from .schema import DataError, locate
 
 EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
 SIXTEEN_BITS = 65535
@@ -29,6 +29,14 @@ def displayed_size(path: Path, image_id: int | None = None) -> tuple[int, int]:
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise locate(f"expected an image, but its header cannot be read ({error})", path, image_id) from error
     return size[::-1] if 5 <= orientation <= 8 else size
+
+
+def size_from_header(path: Path) -> tuple[int, int] | tuple[None, None]:
+    """Return what `displayed_size` does, or (None, None) where there is nothing to read it from."""
+    try:
+        return displayed_size(path)
+    except DataError:
+        return None, None
 
 
 def undecoded(dataset: Dataset) -> Dataset:

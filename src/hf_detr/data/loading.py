@@ -1,23 +1,19 @@
 """One entrance to every kind of detection data: the built-in set, or a folder in a known layout."""
 
 import re
-import warnings
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 
-from .coco import read_coco
-from .schema import category_names, locate
-from .synthetic import make_synthetic_dataset
+from .coco import coco_split
+from .schema import SourceSplit, dataset_from_split, locate
+from .splits import with_validation
+from .synthetic import synthetic_split
 
 SYNTHETIC_TRAIN_IMAGES = 500
 SYNTHETIC_VALIDATION_FIRST_ID = 1_000_000
-SPLIT_EVERY = 5
-"""Without a validation split, every fifth image becomes one."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +22,13 @@ class Layout:
 
     description: str
     detect: Callable[[Path], bool]
-    read: Callable[[Path, int], DatasetDict]
+    read: Callable[[Path], dict[str, SourceSplit]]
 
 
 def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
     """Load detection data as a `DatasetDict` with the splits `train` and `validation`, and `test` where there is one.
+
+    Classes get the labels that they have in the training data; the other splits may show fewer of them.
 
     Args:
         data: "synthetic" or "synthetic:500" for the built-in set (with the number of training images; a fifth as
@@ -38,8 +36,25 @@ def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
         seed: draws the synthetic images; splits data that come without a validation split.
 
     Raises:
-        DataError: no known layout is found (the error lists them), the splits disagree about their classes, or a
-            record is unusable (see `check_record`).
+        DataError: no known layout is found (the error lists them), a split shows classes that the training data lack,
+            or a record is unusable (see `check_record`).
+    """
+    splits = source_splits(data, seed)
+    names = list(splits["train"].names.values())
+    return DatasetDict({name: dataset_from_split(split, names) for name, split in splits.items()})
+
+
+def source_splits(data: str | Path, seed: int = 0) -> dict[str, SourceSplit]:
+    """Read detection data as its files have them, without checking sizes, ids and boxes.
+
+    Args:
+        data, seed: as for `load_detection_data`.
+
+    Returns:
+        the splits `train`, `validation` and, where there is one, `test`.
+
+    Raises:
+        DataError: no known layout is found (the error lists them), or a file cannot be read.
     """
     if isinstance(data, str) and re.fullmatch(r"synthetic(:.*)?", data):
         return _synthetic(data, seed)
@@ -48,61 +63,23 @@ def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
         raise locate('expected a folder of detection data, or the word "synthetic"; there is no such folder', folder)
     for layout in LAYOUTS:
         if layout.detect(folder):
-            return _same_classes(layout.read(folder, seed), folder)
+            return with_validation(layout.read(folder), folder, seed)
     looked_for = "".join(f"\n  - {layout.description}" for layout in LAYOUTS)
     found = sorted(path.name for path in folder.iterdir())[:10]
     raise locate(f"no known layout found; looked for{looked_for}\nThe folder starts with {found}", folder)
 
 
-def split_off_validation(dataset: Dataset, seed: int = 0) -> DatasetDict:
-    """Split a data set 80/20 so that every class, the rare ones first, is spread over both parts.
-
-    Images are ordered by the rarest class they show, at random within it, and every fifth goes to validation.
-
-    Raises:
-        DataError: there are fewer than two images.
-    """
-    if len(dataset) < 2:
-        raise locate("expected at least two images to split into train and validation")
-    labels = [set(objects["category"]) for objects in dataset["objects"]]
-    frequency = Counter(label for present in labels for label in present)
-    rarest = [min((frequency[label], label) for label in present) if present else (0, -1) for present in labels]
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    order = sorted(order.tolist(), key=lambda index: rarest[index])
-    validation = sorted(order[::SPLIT_EVERY])
-    train = sorted(set(order) - set(validation))
-    return DatasetDict(train=dataset.select(train), validation=dataset.select(validation))
-
-
-def _synthetic(data: str, seed: int) -> DatasetDict:
+def _synthetic(data: str, seed: int) -> dict[str, SourceSplit]:
     _, _, count = data.partition(":")
     if ":" in data and (not count.isascii() or not count.isdigit() or int(count) < 1):
         raise locate(f'expected "synthetic" or "synthetic:<number of training images>", got {data!r}')
     num_images = int(count) if count else SYNTHETIC_TRAIN_IMAGES
-    return DatasetDict(
-        train=make_synthetic_dataset(num_images, seed=seed),
-        validation=make_synthetic_dataset(
+    return {
+        "train": synthetic_split(num_images, seed=seed),
+        "validation": synthetic_split(
             max(1, num_images // 5), seed=seed, first_image_id=SYNTHETIC_VALIDATION_FIRST_ID
         ),
-    )
-
-
-def _same_classes(splits: DatasetDict, folder: Path) -> DatasetDict:
-    names = {split: category_names(dataset) for split, dataset in splits.items()}
-    for split, found in names.items():
-        if found != names["train"]:
-            raise locate(f"the classes of '{split}' are {found}, but those of 'train' are {names['train']}", folder)
-    return splits
-
-
-def _with_validation(splits: DatasetDict, folder: Path, seed: int) -> DatasetDict:
-    if "validation" in splits:
-        return splits
-    warnings.warn(
-        f"{folder}: no validation split found; every fifth image of the training data becomes one (seed {seed})",
-        stacklevel=2,
-    )
-    return DatasetDict({**splits, **split_off_validation(splits["train"], seed)})
+    }
 
 
 def _coco_files(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -144,9 +121,8 @@ def _single_file(folder: Path) -> dict[str, tuple[Path, Path]]:
 
 
 def _coco_layout(description: str, find: Callable[[Path], dict[str, tuple[Path, Path]]]) -> Layout:
-    def read(folder: Path, seed: int) -> DatasetDict:
-        splits = DatasetDict({split: read_coco(*files) for split, files in find(folder).items()})
-        return _with_validation(splits, folder, seed)
+    def read(folder: Path) -> dict[str, SourceSplit]:
+        return {split: coco_split(*files) for split, files in find(folder).items()}
 
     return Layout(description, lambda folder: "train" in find(folder), read)
 

@@ -1,7 +1,8 @@
 """The one schema of every detection data set, and the check that each record passes on its way into it.
 
-A reader (COCO, Pascal VOC, ...) yields `SourceImage`s; `dataset_from_records` checks them and builds the
-`datasets.Dataset`. Whatever a reader lets through, training, evaluation and drawing can trust.
+A reader (COCO, Pascal VOC, ...) gives `SourceSplit`s of `SourceImage`s and refuses only what it cannot read: what is
+wrong with sizes, ids and boxes stays in the records, for the doctor to report. `dataset_from_split` checks them and
+builds the `datasets.Dataset`; training, evaluation and drawing can trust that.
 """
 
 import hashlib
@@ -43,7 +44,10 @@ def locate(
 
 @dataclass(frozen=True)
 class SourceObject:
-    """One object as its file has it: `bbox` is (x, y, width, height) in pixels, `category` the file's own key."""
+    """One object as its file has it: `bbox` is (x, y, width, height) in pixels, `category` the file's own key.
+
+    Nothing is checked yet: a field may hold whatever the file does.
+    """
 
     id: int
     bbox: Sequence[float]
@@ -54,14 +58,39 @@ class SourceObject:
 
 @dataclass(frozen=True)
 class SourceImage:
-    """One image as its file has it; `image` is a path or what `datasets.Image` encodes, sizes are as displayed."""
+    """One image as its file has it; nothing is checked yet.
+
+    Attributes:
+        image: a path or what `datasets.Image` encodes; None for objects of an image that is not declared.
+        image_id: an integer, unless the file has something else.
+        width, height: in pixels, as displayed; None where neither the annotations nor the image tell.
+        objects: what the image shows.
+        instance_mask: see `detection_features`.
+        annotation_file: the file of this image's annotations, where each image has its own.
+    """
 
     image: Any
     image_id: int
-    width: int
-    height: int
+    width: int | None
+    height: int | None
     objects: Sequence[SourceObject] = field(default_factory=tuple)
     instance_mask: Any = None
+    annotation_file: Path | None = None
+
+
+@dataclass(frozen=True)
+class SourceSplit:
+    """A split as its files have it, before the checks.
+
+    Attributes:
+        records: the images in their order; can be iterated over again and again.
+        names: the class names by the files' own keys, in the order of the labels 0..K-1.
+        source: the file or folder that errors name.
+    """
+
+    records: Iterable[SourceImage]
+    names: Mapping[Hashable, str]
+    source: Path | str
 
 
 def detection_features(category_names: Sequence[str], instance_masks: bool = False) -> Features:
@@ -106,6 +135,15 @@ def check_record(record: SourceImage, labels: Mapping[Hashable, int], source: st
         DataError: a size, box or area is not a finite number in range, a box lies more than two pixels outside the
             image, or a category is not declared.
     """
+    if record.image is None:
+        annotation_id = record.objects[0].id if record.objects else None
+        raise locate("no image of this id is declared", source, record.image_id, annotation_id, "image_id")
+    if isinstance(record.image, Path) and not record.image.is_file():
+        raise locate("the image file does not exist", record.image, record.image_id)
+    if record.width is None or record.height is None:
+        place = record.image if isinstance(record.image, Path) else source
+        raise locate("expected an image, but its header cannot be read to learn its size", place, record.image_id)
+    source = record.annotation_file or source
     for name, size in (("width", record.width), ("height", record.height)):
         if not _is_integer(size) or size <= 0:
             raise locate(f"expected a positive integer, got {size!r}", source, record.image_id, field=name)
@@ -135,44 +173,58 @@ def check_record(record: SourceImage, labels: Mapping[Hashable, int], source: st
     return _row(record, solid, labels, source), empty
 
 
-def dataset_from_records(records: Iterable[SourceImage], names: Mapping[Hashable, str], source: str | Path) -> Dataset:
-    """Check every record and build the data set.
+def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -> Dataset:
+    """Check every record of a split and build the data set.
 
     Args:
-        records: the images with their objects, in the order the data set shall have.
-        names: the category names by the file's own keys, in the order of the labels 0..K-1.
-        source: the file that errors and warnings name.
+        split: the images with their objects, in the order the data set shall have.
+        names: the class names in the order of the labels, among which the split's own must be; these by default.
 
     Returns:
         a data set with the features of `detection_features`; images given as paths are decoded on access. Boxes of
         zero area are left out, with one warning that counts them.
 
     Raises:
-        DataError: a record is unusable (see `check_record`), an image id appears twice, or there is nothing to read.
+        DataError: a record is unusable (see `check_record`), an image id appears twice, the classes are not those
+            expected, or there is nothing to read.
     """
-    if not names:
-        raise locate("expected at least one category, found none", source, field="categories")
-    repeated = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
-    if repeated:
-        raise locate(f"category names must be distinct, but {repeated} appear more than once", source)
-    labels = {key: label for label, key in enumerate(names)}
+    labels = class_labels(split, names)
     rows, seen, empty = [], set(), 0
-    for record in records:
+    for record in split.records:
         if not _is_integer(record.image_id):
-            raise locate(f"expected an integer, got {record.image_id!r}", source, field="image_id")
+            raise locate(f"expected an integer, got {record.image_id!r}", split.source, field="image_id")
+        row, dropped = check_record(record, labels, split.source)
         if record.image_id in seen:
-            raise locate("this image id appears more than once", source, record.image_id)
+            raise locate("this image id appears more than once", split.source, record.image_id)
         seen.add(record.image_id)
-        row, dropped = check_record(record, labels, source)
         rows.append(row)
         empty += dropped
     if not rows:
-        raise locate("expected at least one image, found none: the data set is empty", source)
+        raise locate("expected at least one image, found none: the data set is empty", split.source)
     if empty:
-        warnings.warn(f"{source}: left out {empty} box{'es' * (empty > 1)} of zero area", stacklevel=2)
+        warnings.warn(f"{split.source}: left out {empty} box{'es' * (empty > 1)} of zero area", stacklevel=2)
     masks = rows[0].get("instance_mask") is not None
     columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return Dataset.from_dict(columns, features=detection_features(list(names.values()), masks))
+    return Dataset.from_dict(columns, features=detection_features(names or list(split.names.values()), masks))
+
+
+def class_labels(split: SourceSplit, names: Sequence[str] | None = None) -> dict[Hashable, int]:
+    """Return the label 0..K-1 of each of a split's own category keys, in the order of `names` where they are given.
+
+    Raises:
+        DataError: the split declares no class, the same name twice, or one that is not among `names`.
+    """
+    declared = list(split.names.values())
+    if not declared:
+        raise locate("expected at least one category, found none", split.source, field="categories")
+    repeated = sorted({name for name in declared if declared.count(name) > 1})
+    if repeated:
+        raise locate(f"category names must be distinct, but {repeated} appear more than once", split.source)
+    names = declared if names is None else list(names)
+    unknown = [name for name in declared if name not in names]
+    if unknown:
+        raise locate(f"the classes {unknown} are not among those of the training data, {names}", split.source)
+    return {key: names.index(name) for key, name in split.names.items()}
 
 
 def data_fingerprint(dataset: Dataset | DatasetDict) -> str:
@@ -200,6 +252,8 @@ def _checked_box(item: SourceObject, record: SourceImage, source: str | Path) ->
         return locate(problem, source, record.image_id, item.id, name)
 
     box = item.bbox
+    if not _is_integer(item.id):
+        raise error(f"expected an integer, got {item.id!r}", "id")
     if isinstance(box, str) or not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
         raise error(f"expected four numbers (x, y, width, height), got {box!r}", "bbox")
     if not all(_is_finite(value) for value in box):

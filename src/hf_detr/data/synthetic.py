@@ -14,7 +14,7 @@ from datasets import Dataset
 from PIL import Image
 from tqdm import tqdm
 
-from .schema import SourceImage, SourceObject, dataset_from_records
+from .schema import SourceImage, SourceObject, SourceSplit, dataset_from_split
 
 REFERENCE_SIZE = 256
 """Images with a shorter side than this have their objects scaled down in proportion."""
@@ -66,7 +66,19 @@ def make_synthetic_dataset(
     max_objects: int = 8,
     first_image_id: int = 0,
 ) -> Dataset:
-    """Draw a detection data set in the schema of `detection_features`, with instance masks, held in memory.
+    """Return `synthetic_split` as a data set in the schema of `detection_features`, with instance masks."""
+    return dataset_from_split(synthetic_split(num_images, image_size, seed, categories, max_objects, first_image_id))
+
+
+def synthetic_split(
+    num_images: int,
+    image_size: int | tuple[int, int] = 256,
+    seed: int = 0,
+    categories: Sequence[str] | None = None,
+    max_objects: int = 8,
+    first_image_id: int = 0,
+) -> SourceSplit:
+    """Draw pictures of a few kinds of objects, held in memory as PNG.
 
     Boxes are the tight boxes, and areas the pixel counts, of what is visible of each object, as in COCO. An image
     depends on `seed` and its own id, not on how many there are.
@@ -94,11 +106,11 @@ def make_synthetic_dataset(
     if not categories or not set(categories) <= set(SHAPES):
         raise ValueError(f"expected categories among {list(SHAPES)}, got {categories}")
     ids = range(first_image_id, first_image_id + num_images)
-    records = (
+    records = [
         draw_scene(image_id, (width, height), seed, categories, max_objects)
         for image_id in tqdm(ids, desc="Drawing images", disable=num_images <= PROGRESS_FROM, leave=False)
-    )
-    return dataset_from_records(records, dict(enumerate(categories)), "synthetic")
+    ]
+    return SourceSplit(records, dict(enumerate(categories)), "synthetic")
 
 
 def draw_scene(
