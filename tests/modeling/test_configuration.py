@@ -76,6 +76,8 @@ def test_an_unknown_field_in_a_saved_file_is_refused(tmp_path: Path):
         ({"query_reference": "selected"}, "encoder='deformable'"),
         ({"query_content": "memory"}, "allowed is 'selected'"),
         ({"denoising": "dn"}, "query_position='sine'"),
+        ({"denoising": "dn", "query_position": "sine", "query_reference": "box"}, "allowed are 'focal', 'varifocal'"),
+        ({"class_cost_position_power": -1}, "class_cost_position_power=-1"),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(fields: dict, named: str):

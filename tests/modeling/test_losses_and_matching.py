@@ -1,7 +1,10 @@
 """Matching, losses, boxes and position embeddings: golden operators, properties, brute force and peers."""
 
+import dataclasses
 import itertools
 import logging
+import math
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -22,12 +25,18 @@ from hf_detr.modeling.boxes import (
     generalised_box_iou,
     inverse_sigmoid,
 )
-from hf_detr.modeling.losses import Criterion, SupervisedSet
+from hf_detr.modeling.losses import SIGMOID_LOSSES, Criterion, SupervisedSet
 from hf_detr.modeling.matching import HungarianMatcher, Matches, Targets
 from hf_detr.modeling.position import SinePositionEmbedding
 
 SOFTMAX = HfDetrConfig(num_labels=5)
 FOCAL = HfDetrConfig(num_labels=5, classification="focal", class_cost=2)
+QUALITY_AWARE = ["varifocal", "matchability", "position_supervised"]
+SIGMOID = ["focal", *QUALITY_AWARE]
+
+
+def sigmoid_config(classification: str, **fields: float) -> HfDetrConfig:
+    return HfDetrConfig(num_labels=5, classification=classification, class_cost=2, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +138,7 @@ def test_focal_loss_and_its_gradient(operators: dict[str, Tensor]):
     classes = torch.where(one_hot.any(-1), one_hot.argmax(-1), num_classes)
     predictions = predictions_for_classes(logits, classes, no_object=num_classes)
     predictions.num_boxes = torch.tensor(4.0)
-    loss = Criterion(FOCAL).focal_loss(predictions)
+    loss = Criterion(FOCAL).sigmoid_loss(predictions)
     loss.sum().backward()
     torch.testing.assert_close(loss, operators["focal.loss"], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(logits.grad, operators["focal.grad"], rtol=1e-9, atol=1e-9)
@@ -254,9 +263,10 @@ def test_predictions_that_are_not_finite_are_reported_by_image(
 # ------------------------------------------------------------------------------------------------------------ losses
 
 
-@pytest.mark.parametrize("config", [SOFTMAX, FOCAL], ids=["softmax", "focal"])
+@pytest.mark.parametrize("classification", ["softmax", *SIGMOID])
 @pytest.mark.parametrize("counts", [[3, 5], [4, 0], [0, 0]])
-def test_losses_are_finite_and_have_gradients(config: HfDetrConfig, counts: list[int]):
+def test_losses_are_finite_and_have_gradients(classification: str, counts: list[int]):
+    config = sigmoid_config(classification, class_cost_position_power=0.5)
     classes = 6 if config.classification == "softmax" else 5
     logits, predicted = random_predictions(2, 2, 12, classes)
     logits, predicted = logits.requires_grad_(), predicted.requires_grad_()
@@ -298,3 +308,214 @@ def test_labels_that_do_not_fit_name_the_image():
         Targets.from_labels([labels[0] | {"boxes": torch.rand(3, 4)}], torch.float32)
     with pytest.raises(ValueError, match="image 100 have no 'boxes'"):
         Targets.from_labels([{"class_labels": torch.tensor([1]), "image_id": torch.tensor([100])}], torch.float32)
+
+
+# ------------------------------------------------------------------------------------- losses that know the box's fit
+
+
+def binary_cross_entropy(probability: float, target: float) -> float:
+    return -target * math.log(probability) - (1 - target) * math.log(1 - probability)
+
+
+def half_fitting_predictions(kind: str = "one_to_one") -> SupervisedSet:
+    """One image, two objects of classes 1 and 0, three queries, two classes.
+
+    Query 2 has the box of the first object shifted by a third of its width: IoU 0.5. Query 0 has that of the second
+    object, exactly. Query 1 has nothing.
+    """
+    objects = torch.tensor([[0.4, 0.5, 0.3, 0.2], [0.7, 0.2, 0.1, 0.1]], dtype=torch.float64)
+    targets = Targets.from_labels(labels_of((torch.tensor([1, 0]), objects)), torch.float64)
+    boxes = torch.stack([objects[1], objects[0], objects[0] + torch.tensor([0.1, 0, 0, 0], dtype=torch.float64)])
+    logits = torch.tensor([[0.8, -0.3], [-1.2, 0.1], [0.4, -0.6]], dtype=torch.float64)
+    matches = Matches(torch.tensor([[[2, 0]]]), targets.valid[None])
+    return SupervisedSet([""], logits[None, None], boxes[None, None], targets, matches, torch.tensor(2.0), kind=kind)
+
+
+@pytest.mark.parametrize(
+    ("classification", "of_object", "of_nothing"),
+    [
+        # (p, q) → loss of an object's own class; p → loss of every other logit; alpha is 0.3
+        (
+            "focal",
+            lambda p, q: 0.3 * (1 - p) ** 2 * -math.log(p),
+            lambda p: 0.7 * p**2 * -math.log(1 - p),
+        ),
+        (
+            "varifocal",
+            lambda p, q: q * binary_cross_entropy(p, q),
+            lambda p: 0.7 * p**2 * -math.log(1 - p),
+        ),
+        (
+            "matchability",
+            lambda p, q: binary_cross_entropy(p, q**1.5),
+            lambda p: p**1.5 * -math.log(1 - p),
+        ),
+        (
+            "position_supervised",  # the better box has q = 1: nothing is rescaled
+            lambda p, q: 0.3 * (q**2 - p) ** 2 * binary_cross_entropy(p, q**2),
+            lambda p: 0.7 * p**2 * -math.log(1 - p),
+        ),
+    ],
+)
+def test_the_equations_by_hand(classification: str, of_object: Callable, of_nothing: Callable):
+    predictions = half_fitting_predictions()
+    probabilities = predictions.logits[0, 0].sigmoid().tolist()
+    quality = {(2, 1): 0.5, (0, 0): 1.0}  # of (query, class)
+    expected = sum(
+        of_object(p, quality[query, label]) if (query, label) in quality else of_nothing(p)
+        for query, row in enumerate(probabilities)
+        for label, p in enumerate(row)
+    )
+    found = Criterion(sigmoid_config(classification, focal_alpha=0.3)).sigmoid_loss(predictions)
+    assert found.tolist() == pytest.approx([expected / 2], rel=1e-9)
+
+
+def test_position_supervision_stretches_the_targets_of_each_image_to_one():
+    """Without the exact box, the best one, with q = 0.5, is asked to score 1."""
+    predictions = half_fitting_predictions()
+    predictions.matches.matched[0, 0, 1] = False
+    p = predictions.logits[0, 0].sigmoid()
+    nothing = (0.75 * p**2 * -(1 - p).log()).sum() - 0.75 * p[2, 1] ** 2 * -(1 - p[2, 1]).log()
+    expected = nothing + 0.25 * (1 - p[2, 1]) ** 2 * -p[2, 1].log()
+    found = Criterion(sigmoid_config("position_supervised")).sigmoid_loss(predictions)
+    torch.testing.assert_close(found, expected[None] / 2)
+
+
+def test_denoising_queries_keep_the_focal_loss_under_position_supervision():
+    predictions = half_fitting_predictions(kind="denoising")
+    found = Criterion(sigmoid_config("position_supervised")).sigmoid_loss(predictions)
+    expected = Criterion(FOCAL).sigmoid_loss(predictions)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+def test_a_matched_box_beside_its_object_is_background_to_varifocal_but_not_to_matchability():
+    predictions = half_fitting_predictions()
+    predictions.boxes[0, 0, 2] = torch.tensor([0.9, 0.9, 0.1, 0.1])
+    unmatched = dataclasses.replace(
+        predictions, matches=Matches(torch.tensor([[[1, 0]]]), torch.tensor([[[0, 1]]]) > 0)
+    )
+    for classification, same in (("varifocal", True), ("matchability", False)):
+        criterion = Criterion(sigmoid_config(classification))
+        assert bool(torch.isclose(criterion.sigmoid_loss(predictions), criterion.sigmoid_loss(unmatched))) is same
+
+
+@pytest.mark.parametrize("classification", SIGMOID)
+def test_gradients_of_the_sigmoid_losses_are_exact(classification: str):
+    predictions = half_fitting_predictions()
+    criterion = Criterion(sigmoid_config(classification))
+
+    def loss(logits: Tensor) -> Tensor:
+        return criterion.sigmoid_loss(dataclasses.replace(predictions, logits=logits))
+
+    assert torch.autograd.gradcheck(loss, (predictions.logits.clone().requires_grad_(),))
+
+
+@pytest.mark.parametrize("classification", SIGMOID)
+def test_class_losses_do_not_move_boxes(classification: str):
+    """The quality is a target: a box must not get worse to fit its score."""
+    predictions = half_fitting_predictions()
+    predictions.boxes.requires_grad_()
+    predictions.logits.requires_grad_()
+    Criterion(sigmoid_config(classification)).sigmoid_loss(predictions).sum().backward()
+    assert predictions.boxes.grad is None
+
+
+@pytest.mark.parametrize("classification", SIGMOID)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_extreme_logits_and_boxes_keep_losses_and_gradients_finite(classification: str, dtype: torch.dtype):
+    """Half-precision logits reach 65504 before they are raised; boxes shrink to points."""
+    labels = random_labels([2, 1], 5)
+    logits = torch.tensor([65504.0, -65504.0, 0.0, 100.0, -100.0], dtype=dtype).repeat(1, 2, 4, 1).requires_grad_()
+    boxes = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=dtype).repeat(1, 2, 4, 1).requires_grad_()
+    targets = Targets.from_labels(labels, dtype)
+    targets.boxes[0, 0] = 0.0
+    criterion = Criterion(sigmoid_config(classification, class_cost_position_power=0.5))
+    matches = criterion.matcher(logits, boxes, targets)
+    total, _ = criterion([SupervisedSet([""], logits, boxes, targets, matches, torch.tensor(3.0))])
+    total.backward()
+    assert total.dtype == dtype
+    assert total.isfinite()
+    assert logits.grad.isfinite().all()
+    assert boxes.grad.isfinite().all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.sampled_from(["softmax", *SIGMOID]),
+    st.sampled_from([0, 0.5, 1]),
+    st.lists(st.integers(0, 3), min_size=1, max_size=3),
+    st.permutations(range(5)),
+    st.integers(0, 10_000),
+)
+def test_the_order_of_queries_does_not_matter(
+    classification: str, power: float, counts: list[int], order: list[int], seed: int
+):
+    generator = torch.Generator().manual_seed(seed)
+    classes = 5 + (classification == "softmax")
+    logits = torch.randn(2, len(counts), 5, classes, generator=generator, dtype=torch.float64)
+    predicted = torch.rand(2, len(counts), 5, 4, generator=generator, dtype=torch.float64)
+    targets = Targets.from_labels(random_labels(counts, 5, seed), torch.float64)
+    criterion = Criterion(sigmoid_config(classification, class_cost_position_power=power))
+
+    def loss(some_logits: Tensor, some_boxes: Tensor) -> Tensor:
+        matches = criterion.matcher(some_logits, some_boxes, targets)
+        one = SupervisedSet(["_0", ""], some_logits, some_boxes, targets, matches, torch.tensor(2.0))
+        return criterion([one])[0]
+
+    torch.testing.assert_close(loss(logits[:, :, order], predicted[:, :, order]), loss(logits, predicted))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.sampled_from(QUALITY_AWARE), st.floats(0.01, 0.99), st.floats(0.02, 1))
+def test_the_best_score_is_the_target_and_grows_with_the_fit(classification: str, score: float, quality: float):
+    """At the object's own class no score is better than the target, which is monotone in the IoU."""
+    present = torch.tensor([True, True]).view(1, 1, 2, 1)
+    fit = torch.tensor([quality, 1.0], dtype=torch.float64).view(1, 1, 2, 1)  # a perfect box: nothing is stretched
+
+    def terms(probability: Tensor) -> tuple[Tensor, Tensor]:
+        target, weight = SIGMOID_LOSSES[classification](probability, present, fit, 0.25)
+        return target, weight * torch.nn.functional.binary_cross_entropy(probability, target, reduction="none")
+
+    at_score = torch.full_like(fit, score)
+    target, loss = terms(at_score)
+    best = target.clamp(1e-9, 1 - 1e-9)
+    entropy = terms(best)[1]
+    assert (target[0, 0, 0] <= target[0, 0, 1]).all()
+    assert (loss >= entropy - 1e-9).all()
+
+
+def test_a_position_modulated_cost_prefers_the_box_to_the_score():
+    """Both queries are right about the class; the more confident one is farther off."""
+    labels = labels_of((torch.tensor([2]), torch.tensor([[0.5, 0.5, 0.4, 0.4]], dtype=torch.float64)))
+    targets = Targets.from_labels(labels, torch.float64)
+    boxes = torch.tensor([[[[0.9, 0.1, 0.1, 0.1], [0.5, 0.5, 0.36, 0.4]]]], dtype=torch.float64)
+    logits = torch.full((1, 1, 2, 5), -5.0, dtype=torch.float64)
+    logits[0, 0, :, 2] = torch.tensor([3.0, 0.0], dtype=torch.float64)
+    only_class = {"bbox_cost": 0, "giou_cost": 0}
+    chosen = {
+        power: int(
+            HungarianMatcher(sigmoid_config("focal", class_cost_position_power=power, **only_class))(
+                logits, boxes, targets
+            ).query_index
+        )
+        for power in (0, 0.5)
+    }
+    assert chosen == {0: 0, 0.5: 1}
+
+
+@pytest.mark.parametrize("classification", ["softmax", "varifocal"])
+def test_the_position_modulated_cost_by_hand(classification: str):
+    """The overlap enters as a factor of the probability: sqrt((GIoU + 1) / 2)."""
+    labels = labels_of((torch.tensor([1]), torch.tensor([[0.5, 0.5, 0.2, 0.2]], dtype=torch.float64)))
+    boxes = torch.tensor([[[[0.5, 0.5, 0.2, 0.1]]]], dtype=torch.float64)  # half of the object: IoU = GIoU = 0.5
+    logits = torch.tensor([[[[0.3, 0.9, -0.2, 0.1, -1.0, 0.4]]]], dtype=torch.float64)
+    if classification == "softmax":
+        p = float(logits.softmax(-1)[..., 1]) * math.sqrt(0.75)
+        class_term = -p
+    else:
+        logits = logits[..., :5]
+        p = float(logits.sigmoid()[..., 1]) * math.sqrt(0.75)
+        class_term = 0.25 * (1 - p) ** 2 * -math.log(p + 1e-8) - 0.75 * p**2 * -math.log(1 - p + 1e-8)
+    matcher = HungarianMatcher(sigmoid_config(classification, class_cost_position_power=0.5))
+    costs = matcher.costs(logits, boxes, Targets.from_labels(labels, torch.float64))
+    assert costs.item() == pytest.approx(2 * class_term + 5 * 0.1 - 2 * 0.5, rel=1e-9)

@@ -65,12 +65,17 @@ class HfDetrConfig(PreTrainedConfig):
         num_denoising: number of denoising groups ("dn") or of denoising queries to aim at ("contrastive"); 0 is off.
         label_noise_ratio: share of the labels that are replaced ("contrastive" replaces half as many).
         box_noise_scale: size of the box noise relative to the box.
-        classification: "softmax" with a no-object class, or "focal" (a sigmoid per class).
+        classification: "softmax" with a no-object class, or a sigmoid per class trained with "focal", "varifocal"
+            (Zhang et al. 2021), "matchability" (DEIM, Huang et al. 2025) or "position_supervised" (Stable-DINO, Liu et
+            al. 2023) loss; the last three teach the score how well the box fits.
         class_cost, bbox_cost, giou_cost: weights of the matching cost.
+        class_cost_position_power: in the matching, class probabilities are multiplied by this power of the overlap
+            (GIoU + 1) / 2; 0.5 in Stable-DINO, 0 is off.
         class_loss_coefficient, bbox_loss_coefficient, giou_loss_coefficient: weights of the losses.
         mask_loss_coefficient, dice_loss_coefficient: weights of the mask losses of segmentation models.
         eos_coefficient: class weight of "no object" (softmax).
-        focal_alpha: balance of the focal loss (its gamma is 2).
+        focal_alpha: balance of the focal loss (its gamma is 2): the weight of objects, the complement is that of all
+            else. Varifocal loss takes only the complement.
         auxiliary_loss: supervise every decoder layer, not only the last.
         learning_rate_multipliers: published learning-rate factors, by substring of the parameter name.
 
@@ -137,10 +142,11 @@ class HfDetrConfig(PreTrainedConfig):
     label_noise_ratio: float | int = 0.0
     box_noise_scale: float | int = 0.0
 
-    classification: Literal["softmax", "focal"] = "softmax"
+    classification: Literal["softmax", "focal", "varifocal", "matchability", "position_supervised"] = "softmax"
     class_cost: float | int = 1
     bbox_cost: float | int = 5
     giou_cost: float | int = 2
+    class_cost_position_power: float | int = 0
     class_loss_coefficient: float | int = 1
     bbox_loss_coefficient: float | int = 5
     giou_loss_coefficient: float | int = 2
@@ -248,7 +254,12 @@ class HfDetrConfig(PreTrainedConfig):
             ),
             (
                 self.denoising != "none" and self.classification == "softmax",
-                f"denoising='{self.denoising}' needs classification='focal'.",
+                f"denoising='{self.denoising}' needs a sigmoid per class; classification is 'softmax', allowed are "
+                "'focal', 'varifocal', 'matchability' and 'position_supervised'.",
+            ),
+            (
+                self.class_cost_position_power < 0,
+                f"class_cost_position_power={self.class_cost_position_power}: at least 0 is needed.",
             ),
         ):
             if rule:

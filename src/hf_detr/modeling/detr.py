@@ -297,6 +297,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         pixel_mask: Tensor | None = None,
         labels: list[dict[str, Tensor]] | None = None,
         num_boxes: Tensor | float | None = None,
+        num_images: Tensor | float | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
     ) -> HfDetrObjectDetectionOutput:
@@ -308,6 +309,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
             labels: per image `class_labels` (T,) int64 and `boxes` (T, 4) normalised cxcywh; T may be 0.
             num_boxes: what the losses are divided by; by default the objects of this batch, averaged over the ranks.
                 Give that of a whole optimiser step when accumulating gradients.
+            num_images: the images that `num_boxes` was counted over; a softmax needs both to normalise its loss.
             output_attentions, output_hidden_states: as in `HfDetrModel`.
 
         Raises:
@@ -323,7 +325,9 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
             output_hidden_states=output_hidden_states,
             return_dict=True,
         )
-        loss, loss_dict = (None, None) if targets is None else self.compute_loss(outputs, targets, num_boxes)
+        loss, loss_dict = None, None
+        if targets is not None:
+            loss, loss_dict = self.compute_loss(outputs, targets, num_boxes, num_images)
         skip = outputs.denoising.num_queries if outputs.denoising else 0
         logits, boxes = outputs.layer_logits[:, :, skip:], outputs.layer_boxes[:, :, skip:]
         auxiliary = [{"logits": a, "pred_boxes": b} for a, b in zip(logits[:-1], boxes[:-1], strict=True)]
@@ -348,13 +352,17 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         return targets
 
     def compute_loss(
-        self, outputs: HfDetrModelOutput, targets: Targets, num_boxes: Tensor | float | None = None
+        self,
+        outputs: HfDetrModelOutput,
+        targets: Targets,
+        num_boxes: Tensor | float | None = None,
+        num_images: Tensor | float | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and its terms for the outputs of the model, in float32 or float64 whatever the autocast."""
         with torch.autocast(outputs.layer_logits.device.type, enabled=False):
             if num_boxes is None:
                 num_boxes = count_boxes(targets)
-            return self.criterion(self.supervised_sets(outputs, targets, num_boxes))
+            return self.criterion(self.supervised_sets(outputs, targets, num_boxes), num_images)
 
     def supervised_sets(
         self, outputs: HfDetrModelOutput, targets: Targets, num_boxes: Tensor | float
@@ -379,7 +387,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
                     part.matches,
                     num_boxes * part.num_groups,
                     part.supervised,
-                    denoising=True,
+                    kind="denoising",
                 )
             )
         return sets

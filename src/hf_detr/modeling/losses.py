@@ -3,16 +3,21 @@
 A supervised set is one kind of prediction of all layers at once: the decoder's, the encoder's proposals, the
 denoising queries'. Every term is computed for all its layers together.
 
+With a sigmoid per class the classification losses differ in two things only, the target of each logit and the weight
+of its cross-entropy: a row of `SIGMOID_LOSSES`. Their gradients are those of the equations, weights included.
+
 Shapes: L layers, B batch, Q queries, T objects (padded), K classes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .boxes import box_cxcywh_to_xyxy, generalised_box_iou
+from .boxes import box_cxcywh_to_xyxy, box_iou, generalised_box_iou
 from .configuration import HfDetrConfig
 from .matching import HungarianMatcher, Matches, Targets
 
@@ -29,7 +34,7 @@ class SupervisedSet:
         matches: the query of each object.
         num_boxes: normaliser of all terms but the softmax's.
         supervised: (B, Q), False for queries whose class does not count, or None.
-        denoising: whether the queries were made from the objects: their number says nothing.
+        kind: "one_to_one" predictions answer each object once; "denoising" queries were made from the objects.
     """
 
     suffixes: list[str]
@@ -39,7 +44,7 @@ class SupervisedSet:
     matches: Matches
     num_boxes: Tensor
     supervised: Tensor | None = None
-    denoising: bool = False
+    kind: Literal["one_to_one", "denoising"] = "one_to_one"
 
     @property
     def slots(self) -> Tensor:
@@ -59,40 +64,115 @@ class SupervisedSet:
         index = self.slots.clamp(max=self.logits.shape[2] - 1)
         return self.boxes.gather(2, index[..., None].expand(-1, -1, -1, 4))
 
+    @torch.no_grad()
+    def qualities(self) -> Tensor:
+        """(L, B, T) IoU of each object with the predicted box; meaningless where not matched."""
+        predicted = self.matched_boxes()
+        iou, _ = box_iou(box_cxcywh_to_xyxy(predicted), box_cxcywh_to_xyxy(self.targets.boxes.to(predicted)))
+        return iou
+
+    def at_classes(self, values: Tensor) -> Tensor:
+        """(L, B, T) values of the objects → (L, B, Q, K), at the matched query and the class of each; 0 elsewhere."""
+        num_classes = self.logits.shape[-1]
+        index = self.slots * num_classes + self.targets.class_labels
+        # objects without a query write into an extra slot, which is dropped
+        flat = values.new_zeros(*self.logits.shape[:2], (self.logits.shape[2] + 1) * num_classes)
+        return flat.scatter(2, index, values).unflatten(2, (-1, num_classes))[:, :, :-1]
+
+
+def balance(present: Tensor, alpha: float, weight: Tensor) -> Tensor:
+    """Objects count alpha, all else 1 - alpha."""
+    return torch.where(present, alpha * weight, (1 - alpha) * weight)
+
+
+def focal(probability: Tensor, present: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Lin et al. 2017, gamma 2: target 1; weights alpha (1 - p)^2, and (1 - alpha) p^2 where nothing is."""
+    wrong = torch.where(present, 1 - probability, probability)
+    return present.to(probability), balance(present, alpha, wrong**2)
+
+
+def varifocal(probability: Tensor, present: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """VarifocalNet (Zhang et al. 2021), gamma 2: target and weight q; (1 - alpha) p^2 where q = 0.
+
+    The paper's alpha, 0.75, is the complement of that of the focal loss.
+    """
+    return quality, torch.where(quality > 0, quality, (1 - alpha) * probability**2)
+
+
+def matchability(probability: Tensor, present: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """DEIM (Huang et al. 2025), gamma 1.5: target q^gamma, weight 1; p^gamma where nothing is.
+
+    Unlike varifocal loss it keeps teaching objects whose box hardly fits.
+    """
+    return quality**1.5, torch.where(present, 1.0, probability**1.5)
+
+
+def position_supervised(probability: Tensor, present: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """Stable-DINO (Liu et al. 2023), gamma 2: target t = q^2, weights alpha (t - p)^2, and (1 - alpha) p^2.
+
+    As in the authors' repository, IDEA-Research/Stable-DINO, t is scaled to reach 1 in each image.
+    """
+    squared = quality**2
+    peak = squared.amax((2, 3), keepdim=True).clamp(min=torch.finfo(squared.dtype).tiny)
+    target = squared / peak
+    return target, balance(present, alpha, (target - probability) ** 2)
+
+
+# (p, whether the object is there, IoU of its box or 0, alpha), each (L, B, Q, K) → target and weight of each logit
+SIGMOID_LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor]]] = {
+    "focal": focal,
+    "varifocal": varifocal,
+    "matchability": matchability,
+    "position_supervised": position_supervised,
+}
+
 
 class Criterion:
     """The losses of a model: `HungarianMatcher` and the terms that the config asks for."""
 
     def __init__(self, config: HfDetrConfig):
         self.matcher = HungarianMatcher(config)
-        self.softmax = config.classification == "softmax"
+        self.classification = config.classification
         self.eos_coefficient, self.focal_alpha = config.eos_coefficient, config.focal_alpha
+        self.last_matches: Matches | None = None
         self.weights = {
             "loss_ce": config.class_loss_coefficient,
             "loss_bbox": config.bbox_loss_coefficient,
             "loss_giou": config.giou_loss_coefficient,
         }
 
-    def __call__(self, sets: list[SupervisedSet]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum, and every term by name (unweighted; measures that are not part of the sum included)."""
+    def __call__(
+        self, sets: list[SupervisedSet], num_images: Tensor | float | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The weighted sum, and every term by name (unweighted; measures that are not part of the sum included).
+
+        `num_images` is the number of images over which the objects of `num_boxes` were counted, None for this batch.
+        The matches of the first set stay in `last_matches`, for whoever watches the matching.
+        """
+        self.last_matches = sets[0].matches
         total, terms = sets[0].boxes.new_zeros(()), {}
         for supervised_set in sets:
-            for name, values in self.terms(supervised_set).items():
+            for name, values in self.terms(supervised_set, num_images).items():
                 if name in self.weights:
                     total = total + self.weights[name] * values.sum()
                 terms |= {name + suffix: value for suffix, value in zip(supervised_set.suffixes, values, strict=True)}
         return total, terms
 
-    def terms(self, predictions: SupervisedSet) -> dict[str, Tensor]:
+    def terms(self, predictions: SupervisedSet, num_images: Tensor | float | None = None) -> dict[str, Tensor]:
         """Each term as a vector over the layers of the set."""
-        classify = self.cross_entropy if self.softmax else self.focal_loss
-        terms = {"loss_ce": classify(predictions), **self.box_losses(predictions)}
-        if not predictions.denoising:
+        softmax = self.classification == "softmax"
+        loss_ce = self.cross_entropy(predictions, num_images) if softmax else self.sigmoid_loss(predictions)
+        terms = {"loss_ce": loss_ce, **self.box_losses(predictions)}
+        if predictions.kind == "one_to_one":  # the number of other queries says nothing
             terms["cardinality_error"] = cardinality_error(predictions)
         return terms
 
-    def cross_entropy(self, predictions: SupervisedSet) -> Tensor:
-        """(L,) weighted mean over all queries of the batch, "no object" counting `eos_coefficient`."""
+    def cross_entropy(self, predictions: SupervisedSet, num_images: Tensor | float | None = None) -> Tensor:
+        """(L,) weighted mean over all queries, "no object" counting `eos_coefficient`.
+
+        The queries are those of this batch or, so that batches can share a mean, of `num_images` images with
+        `num_boxes` matched objects.
+        """
         logits = predictions.logits
         no_object = logits.shape[-1] - 1
         classes = torch.full((*logits.shape[:2], logits.shape[2] + 1), no_object, device=logits.device)
@@ -102,19 +182,25 @@ class Criterion:
         weights = logits.new_ones(logits.shape[-1])
         weights[no_object] = self.eos_coefficient
         losses = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), weights, reduction="none")
-        return losses.unflatten(0, (len(logits), -1)).sum(-1) / weights[classes].flatten(1).sum(-1)
+        if num_images is None:
+            total = weights[classes].flatten(1).sum(-1)
+        else:
+            num_boxes = predictions.num_boxes
+            total = num_boxes + self.eos_coefficient * (num_images * logits.shape[2] - num_boxes)
+        return losses.unflatten(0, (len(logits), -1)).sum(-1) / total
 
-    def focal_loss(self, predictions: SupervisedSet) -> Tensor:
-        """(L,) sigmoid focal loss (Lin et al. 2017, gamma 2), summed over queries and classes, per object."""
+    def sigmoid_loss(self, predictions: SupervisedSet) -> Tensor:
+        """(L,) weighted binary cross-entropy, summed over queries and classes, per object.
+
+        Denoising queries stay with the focal loss under position supervision, as published.
+        """
         logits = predictions.logits
-        layers, batch, num_queries, num_classes = logits.shape
-        one_hot = logits.new_zeros(layers, batch, (num_queries + 1) * num_classes)
-        index = predictions.slots * num_classes + predictions.targets.class_labels
-        one_hot = one_hot.scatter(2, index, 1.0).unflatten(2, (-1, num_classes))[:, :, :-1]
-        probability = logits.sigmoid()
-        wrong = torch.where(one_hot.bool(), 1 - probability, probability)
-        balance = torch.where(one_hot.bool(), self.focal_alpha, 1 - self.focal_alpha)
-        losses = balance * wrong**2 * F.binary_cross_entropy_with_logits(logits, one_hot, reduction="none")
+        plain = self.classification == "position_supervised" and predictions.kind == "denoising"
+        sigmoid_loss = focal if plain else SIGMOID_LOSSES[self.classification]
+        present = predictions.at_classes(predictions.matched)
+        quality = predictions.at_classes(predictions.qualities())
+        target, weight = sigmoid_loss(logits.sigmoid(), present, quality, self.focal_alpha)
+        losses = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         if predictions.supervised is not None:
             losses = losses * predictions.supervised[None, :, :, None]
         return losses.flatten(1).sum(-1) / predictions.num_boxes

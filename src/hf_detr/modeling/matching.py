@@ -110,7 +110,9 @@ class HungarianMatcher:
     cost = class_cost · class term + bbox_cost · L1 distance - giou_cost · generalised IoU
 
     The class term is minus the probability of the object's class, or, with sigmoids, the difference between the focal
-    loss of predicting it and of not predicting it (Deformable DETR).
+    loss of predicting it and of not predicting it (Deformable DETR). A position-modulated cost (Stable-DINO, Liu et
+    al. 2023) takes the probability times a power of the overlap (GIoU + 1) / 2: a confident class cannot outbid a
+    better box.
 
     Predictions that are not finite cannot be compared: they are given the highest cost, and the images concerned are
     named in a warning. The loss of such a batch is not finite; skipping it is up to the training loop.
@@ -120,6 +122,7 @@ class HungarianMatcher:
         self.class_cost, self.bbox_cost, self.giou_cost = config.class_cost, config.bbox_cost, config.giou_cost
         self.softmax = config.classification == "softmax"
         self.focal_alpha = config.focal_alpha
+        self.position_power = config.class_cost_position_power
 
     @torch.no_grad()
     def __call__(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Matches:
@@ -147,18 +150,19 @@ class HungarianMatcher:
     def costs(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
         """(L, B, Q, T) cost of matching each query with each object of its own image."""
         labels = targets.class_labels[None, :, None].expand(*logits.shape[:3], -1)
-        class_term = self.class_term(logits, labels)
         distance = torch.cdist(boxes, targets.boxes.to(boxes).expand(len(boxes), -1, -1, -1), p=1)
         giou = generalised_box_iou(
             box_cxcywh_to_xyxy(boxes)[:, :, :, None], box_cxcywh_to_xyxy(targets.boxes.to(boxes))[None, :, None]
         )
-        return self.class_cost * class_term + self.bbox_cost * distance - self.giou_cost * giou
+        probability = (logits.softmax(-1) if self.softmax else logits.sigmoid()).gather(-1, labels)
+        if self.position_power:
+            probability = probability * ((giou + 1) / 2).clamp(min=0) ** self.position_power
+        return self.class_cost * self.class_term(probability) + self.bbox_cost * distance - self.giou_cost * giou
 
-    def class_term(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(L, B, Q, T) class part of the cost for `labels` of that shape."""
+    def class_term(self, probability: Tensor) -> Tensor:
+        """(L, B, Q, T) class part of the cost, from the probability of each object's class."""
         if self.softmax:
-            return -logits.softmax(-1).gather(-1, labels)
-        probability = logits.sigmoid().gather(-1, labels)
+            return -probability
         # the published constant inside the logarithms; it bounds the cost
         positive = self.focal_alpha * (1 - probability) ** 2 * -(probability + 1e-8).log()
         negative = (1 - self.focal_alpha) * probability**2 * -(1 - probability + 1e-8).log()
