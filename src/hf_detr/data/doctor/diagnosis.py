@@ -1,0 +1,132 @@
+"""The whole examination: every image and annotation read once, all checks, and the recommendation."""
+
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from hf_detr.training.recipe import default_image_size
+
+from ..loading import source_splits
+from ..schema import SourceSplit
+from .box_checks import box_findings, query_findings, with_boxes_in_pixels
+from .class_checks import class_counts, class_findings
+from .examined import ExaminedSplit, examined_split
+from .findings import Finding, Place, Severity, finding, most_severe_first
+from .image_checks import copy_findings, image_findings, unlisted_findings
+from .image_facts import read_all
+from .recommendation import Recommendation, most_objects, num_queries, recommend, tiny_findings
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known of a data set after an examination.
+
+    Attributes:
+        data: the data set as it was named.
+        sources: its splits as the files have them, to read pictures from.
+        splits: the same after they were read once; boxes in pixels, whatever format the files have.
+        findings: what is wrong, the most severe first.
+        recommendation: how to train on it.
+    """
+
+    data: str
+    sources: Mapping[str, SourceSplit]
+    splits: Mapping[str, ExaminedSplit]
+    findings: tuple[Finding, ...]
+    recommendation: Recommendation
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is no error among the findings."""
+        return not self.count(Severity.ERROR)
+
+    def count(self, severity: Severity) -> int:
+        """Return the number of findings of a severity."""
+        return sum(found.severity == severity for found in self.findings)
+
+
+def examine(data: str | Path, seed: int = 0, show_progress: bool = False) -> Diagnosis:
+    """Read every image and annotation of a data set once and say what is wrong with it.
+
+    Args:
+        data: a folder, or what else `load_detection_data` takes.
+        seed: as in `load_detection_data`.
+        show_progress: show a progress bar.
+
+    Raises:
+        DataError: there is no such data set, or its annotations cannot be read at all.
+    """
+    sources = source_splits(data, seed=seed)
+    splits, format_findings = {}, []
+    for name, source in sources.items():
+        read = read_all(source.records)
+        total = len(source.records) if isinstance(source.records, Sized) else None
+        read = track(read, f"Reading {name}", total=total, disable=not show_progress)
+        splits[name], found = with_boxes_in_pixels(examined_split(name, source, read))
+        format_findings += found
+    recommendation = recommend(str(data), splits)
+    preset = recommendation.preset.value
+    findings = [*_empty_splits(splits), *format_findings]
+    for split in splits.values():
+        findings += image_findings(split)
+        findings += box_findings(split)
+    findings += class_findings(splits)
+    findings += _other_refusals(splits, findings)
+    findings += copy_findings(splits)
+    for split in splits.values():
+        findings += query_findings(split, preset, num_queries(preset))
+    findings += tiny_findings(splits["train"], default_image_size(preset))
+    findings += unlisted_findings(splits)
+    return Diagnosis(str(data), sources, splits, most_severe_first(findings), recommendation)
+
+
+def split_statistics(split: ExaminedSplit) -> dict[str, Any]:
+    """Return the numbers of a split that a report begins with."""
+    sizes = sorted((fact.size for fact in split.facts if fact.size is not None), key=min)
+    smallest, largest = (f"{width}x{height}" for width, height in (sizes[0], sizes[-1])) if sizes else (None, None)
+    return {
+        "images": len(split.records),
+        "objects": len(split.boxes),
+        "images without objects": sum(not record.objects for record in split.records),
+        "objects in an image, at most": most_objects(split),
+        "smallest image": smallest,
+        "largest image": largest,
+        "objects of each class": class_counts(split),
+    }
+
+
+def _empty_splits(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
+    return finding(
+        "empty_split",
+        Severity.ERROR,
+        "splits have no image",
+        "check that the annotations are complete",
+        (Place("no image in it", split.name, str(split.source)) for split in splits.values() if not split.records),
+    )
+
+
+def _other_refusals(splits: Mapping[str, ExaminedSplit], findings: list[Finding]) -> list[Finding]:
+    """Return the records that loading refuses for a reason that no error names yet."""
+    named = {
+        (place.split, place.image_id)
+        for found in findings
+        if found.severity is Severity.ERROR
+        for place in found.places
+    }
+    places = [
+        split.place(index, reason)
+        for split in splits.values()
+        for index, reason in split.refusals.items()
+        if (split.name, split.records[index].image_id) not in named
+    ]
+    return finding(
+        "refused_record",
+        Severity.ERROR,
+        "images have annotations that cannot be used",
+        "correct what the message names",
+        places,
+    )

@@ -1,0 +1,88 @@
+"""What a finding is: how bad, what, where, and what to do about it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+SHOWN_PLACES = 10
+"""A report names this many places of a finding; `report.json` has them all."""
+
+
+class Severity(StrEnum):
+    """How bad a finding is.
+
+    ERROR: training fails, or learns nothing. WARNING: the detector will be worse for it. NOTE: worth knowing.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Place:
+    """One place of a finding: as much of it as applies, and what was found there."""
+
+    detail: str = ""
+    split: str | None = None
+    file: str | None = None
+    image_id: Any = None
+    annotation_id: Any = None
+
+    def __str__(self) -> str:
+        places = [
+            self.split,
+            self.file,
+            None if self.image_id is None else f"image id {self.image_id}",
+            None if self.annotation_id is None else f"annotation id {self.annotation_id}",
+        ]
+        where = ", ".join(str(place) for place in places if place is not None)
+        return ": ".join(part for part in (where, self.detail) if part)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of finding in a data set.
+
+    Attributes:
+        kind: its name for programs, such as "outside_box".
+        severity: how bad it is.
+        title: what was found, in words, to stand behind a count.
+        advice: what to do about it.
+        places: where, each occurrence once.
+    """
+
+    kind: str
+    severity: Severity
+    title: str
+    advice: str
+    places: tuple[Place, ...]
+
+    @property
+    def count(self) -> int:
+        """How often it was found."""
+        return len(self.places)
+
+    @property
+    def shown(self) -> list[str]:
+        """The first places as text, and how many more there are."""
+        lines = [str(place) for place in self.places[:SHOWN_PLACES]]
+        left = self.count - len(lines)
+        return [*lines, f"and {left} more"] if left else lines
+
+
+def finding(kind: str, severity: Severity, title: str, advice: str, places: Iterable[Place]) -> list[Finding]:
+    """Return a list of the one finding, empty where it has no place."""
+    places = tuple(places)
+    return [Finding(kind, severity, title, advice, places)] if places else []
+
+
+def most_severe_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Join findings that say the same of several splits; order them by severity, and within one as they came."""
+    joined: dict[tuple[str, str], Finding] = {}
+    for found in findings:
+        before = joined.get((found.kind, found.title))
+        places = (*before.places, *found.places) if before else found.places
+        joined[found.kind, found.title] = replace(found, places=places)
+    return tuple(sorted(joined.values(), key=lambda found: list(Severity).index(found.severity)))

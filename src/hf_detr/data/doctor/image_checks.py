@@ -1,0 +1,174 @@
+"""Findings about images: missing, broken, of another size than annotated, turned, copies, without annotation."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .copies import groups_of_copies, identical
+from .examined import ExaminedSplit
+from .findings import Finding, Place, Severity, finding
+from .image_facts import ImageFacts
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+DIFFERENT_SIZES = 4.0
+"""Between the shortest edges of the largest and the smallest image; the published augmentation covers about two."""
+EXTREME_SHAPE = 3.0
+"""Longer than this many times its width (or height), an image is scaled down further than its shortest edge says."""
+
+
+def image_findings(split: ExaminedSplit) -> list[Finding]:
+    """Return what is wrong with the images of a split."""
+    problems: dict[str, list[Place]] = {"undeclared_image": [], "missing_image": [], "unreadable_image": []}
+    other_size, turned, repeated = [], [], []
+    seen: dict[object, int] = {}
+    for index, (record, fact) in enumerate(zip(split.records, split.facts, strict=True)):
+        first = seen.setdefault(record.image_id, index)
+        if first != index:
+            repeated.append(split.place(index, f"also the id of {Path(split.place(first).file or '').name}"))
+        if fact.problem:
+            problems[fact.problem_kind].append(split.place(index, fact.problem))
+        elif record.width is not None and fact.size != (record.width, record.height):
+            other_size.append(split.place(index, _size_problem((record.width, record.height), fact)))
+        if fact.rotated:
+            turned.append(split.place(index, f"EXIF orientation {fact.orientation}"))
+    return [
+        *finding(
+            "missing_image",
+            Severity.ERROR,
+            "image files are missing",
+            "put the files where the annotations say, or delete these images from the annotations",
+            problems["missing_image"],
+        ),
+        *finding(
+            "unreadable_image",
+            Severity.ERROR,
+            "images cannot be read",
+            "get these files anew, or delete these images from the annotations",
+            problems["unreadable_image"],
+        ),
+        *finding(
+            "undeclared_image",
+            Severity.ERROR,
+            "image ids are used by annotations, but no image has them",
+            "declare the images, or delete these annotations",
+            problems["undeclared_image"],
+        ),
+        *finding(
+            "image_size",
+            Severity.ERROR,
+            "images have another size than their annotation says, so their boxes are in the wrong place",
+            "annotate the files you train on, or scale the boxes to them",
+            other_size,
+        ),
+        *finding(
+            "repeated_image_id",
+            Severity.ERROR,
+            "images have the id of another image",
+            "give every image an id of its own",
+            repeated,
+        ),
+        *finding(
+            "turned_image",
+            Severity.NOTE,
+            "images are turned by their EXIF orientation; boxes are taken to refer to the image as displayed",
+            "look at their boxes in samples.jpg: some annotation tools ignore the orientation",
+            turned,
+        ),
+        *_without_objects(split),
+        *_different_sizes(split),
+    ]
+
+
+def copy_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
+    """Return groups of images that look the same: across splits, where they flatter the results, and within one."""
+    images = [(split, index) for split in splits.values() for index in range(len(split.records))]
+    facts = [split.facts[index] for split, index in images]
+    across, within = [], []
+    for group in groups_of_copies(facts):
+        alike = "the same file as" if identical([facts[member] for member in group]) else "looks like"
+        first, *others = (images[member][0].place(images[member][1]) for member in group)
+        detail = f"{alike} {'; '.join(str(place) for place in others)}"
+        place = Place(detail, first.split, first.file, first.image_id)
+        (within if {other.split for other in others} <= {first.split} else across).append(place)
+    return [
+        *finding(
+            "copies_across_splits",
+            Severity.WARNING,
+            "groups of images look the same in more than one split; evaluation is then too good to be true",
+            "keep each group in one split",
+            across,
+        ),
+        *finding(
+            "copies_within_split",
+            Severity.NOTE,
+            "groups of images look the same within a split",
+            "delete the copies; of a film, keep frames that differ",
+            within,
+        ),
+    ]
+
+
+def unlisted_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
+    """Return image files that lie beside annotated ones, but that no annotation names."""
+    listed = {Path(r.image).resolve() for split in splits.values() for r in split.records if r.image is not None}
+    places = []
+    for folder in sorted({path.parent for path in listed if path.parent.is_dir()}):
+        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        places += [Place(file=str(path)) for path in files if path not in listed]
+    return finding(
+        "unlisted_image",
+        Severity.NOTE,
+        "image files lie beside annotated ones, but no annotation names them",
+        "annotate them, or leave them: training does not see them",
+        places,
+    )
+
+
+def _size_problem(annotated: tuple[int, int], fact: ImageFacts) -> str:
+    width, height = fact.size
+    problem = f"annotated as {annotated[0]}x{annotated[1]}, displayed as {width}x{height}"
+    if annotated == fact.stored_size:
+        return f"{problem}: the annotation ignores the EXIF orientation {fact.orientation}"
+    if annotated == (height, width):
+        return f"{problem}: width and height are exchanged"
+    return problem
+
+
+def _without_objects(split: ExaminedSplit) -> list[Finding]:
+    bare = [index for index, record in enumerate(split.records) if not record.objects]
+    return finding(
+        "image_without_objects",
+        Severity.NOTE,
+        f"of {len(split.records)} images in {split.name} have no annotation",
+        "right if they show no object: then they teach what is background; wrong if nobody annotated them yet",
+        (split.place(index) for index in bare),
+    )
+
+
+def _different_sizes(split: ExaminedSplit) -> list[Finding]:
+    sizes = {index: fact.size for index, fact in enumerate(split.facts) if fact.size is not None}
+    if not sizes:
+        return []
+    smallest, largest = (choose(sizes, key=lambda index: min(sizes[index])) for choose in (min, max))
+    extremes = [smallest, largest] if min(sizes[largest]) > DIFFERENT_SIZES * min(sizes[smallest]) else []
+    narrow = [index for index, size in sizes.items() if max(size) > EXTREME_SHAPE * min(size)]
+    return [
+        *finding(
+            "different_sizes",
+            Severity.NOTE,
+            "images are the smallest and the largest of a split whose shortest edges differ more than "
+            f"{DIFFERENT_SIZES:g} times; all are resized to about one size, so objects change theirs",
+            "if the same things are much larger in some images, cut those into tiles",
+            _sized(split, extremes, sizes),
+        ),
+        *finding(
+            "narrow_image",
+            Severity.NOTE,
+            f"images are more than {EXTREME_SHAPE:g} times as long as wide; in a batch, the rest is padding",
+            "cut them into tiles",
+            _sized(split, narrow, sizes),
+        ),
+    ]
+
+
+def _sized(split: ExaminedSplit, indices: Sequence[int], sizes: dict[int, tuple[int, int]]) -> list[Place]:
+    return [split.place(index, f"{sizes[index][0]}x{sizes[index][1]} pixels") for index in indices]

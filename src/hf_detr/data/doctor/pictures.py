@@ -1,0 +1,109 @@
+"""Pictures of a data set: samples with their boxes, the sizes of the boxes, the frequency of the classes."""
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from ..drawing import draw_detections, grid
+from ..images import decode_image
+from ..schema import DataError, SourceImage, SourceSplit
+from .class_checks import class_counts
+from .examined import ExaminedSplit, as_numbers
+from .recommendation import TINY_SIDE, resized_sides
+
+SAMPLES, COLUMNS = 12, 4
+CELL = (420, 340)
+"""Width and height that a sample is fitted into."""
+MOST_CLASSES = 40
+"""More bars than this cannot be read: the rest is left out."""
+MOST_POINTS = 5000
+"""More points than this make the scatter darker, not clearer."""
+
+
+def sample_sheet(source: SourceSplit, split: ExaminedSplit) -> Image.Image | None:
+    """Return a grid of pictures spread over a split, with boxes as training reads them; None if none can be shown."""
+    readable = [index for index, fact in enumerate(split.facts) if fact.problem is None]
+    telling = [index for index in readable if split.records[index].objects] or readable
+    count = min(SAMPLES, len(telling))
+    chosen = {telling[position * len(telling) // count] for position in range(count)}
+    samples = [picture for record in _chosen(source, chosen) for picture in _sample(record, split.names)]
+    return grid(samples, COLUMNS) if samples else None
+
+
+def size_figure(splits: Mapping[str, ExaminedSplit], image_size: int) -> Figure:
+    """Plot the sizes of the objects once resized, with the least useful one, and the shapes of the boxes."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    sizes, shapes = figure.subplots(1, 2)
+    sides = {name: resized_sides(split, image_size) for name, split in splits.items()}
+    sides = {name: values[np.isfinite(values)] for name, values in sides.items()}
+    everything = np.concatenate([*sides.values(), [TINY_SIDE]])
+    bins = np.geomspace(max(everything.min(), 0.1) * 0.9, everything.max() * 1.1, 40)
+    for name, values in sides.items():
+        sizes.hist(values, bins, alpha=0.6, label=f"{name} ({len(values)})")
+    sizes.axvline(TINY_SIDE, color="black", linestyle="--", label=f"{TINY_SIDE:g} pixels: tiny")
+    sizes.set(
+        xscale="log", xlabel=f"side in pixels, images at {image_size}", ylabel="objects", title="Size of objects"
+    )
+    sizes.xaxis.set_major_formatter("{x:g}")
+    sizes.legend()
+    for name, split in splits.items():
+        boxes = split.boxes
+        relative = (boxes.bbox[:, 2:] / boxes.image_size)[boxes.solid]
+        relative = relative[np.linspace(0, len(relative) - 1, min(len(relative), MOST_POINTS)).astype(int)]
+        shapes.scatter(*relative.T, s=5, alpha=0.35, linewidths=0, label=name)
+    shapes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title="Shape of boxes")
+    shapes.set(xlabel="width, as a share of the image's", ylabel="height, as a share of the image's")
+    shapes.grid(alpha=0.3)
+    shapes.legend()
+    return figure
+
+
+def class_figure(splits: Mapping[str, ExaminedSplit]) -> Figure:
+    """Plot how many objects of each class each split has, the most frequent class first."""
+    counts = {name: class_counts(split) for name, split in splits.items()}
+    classes = sorted(counts["train"], key=lambda name: -counts["train"][name])
+    shown = classes[:MOST_CLASSES]
+    figure = Figure(figsize=(9, 1.6 + 0.34 * max(2, len(shown))), layout="constrained")
+    axes = figure.subplots()
+    height = 0.8 / len(splits)
+    for row, (name, of_class) in enumerate(counts.items()):
+        values = [of_class.get(class_name, 0) for class_name in shown]
+        places = np.arange(len(shown)) + (row - (len(splits) - 1) / 2) * height
+        axes.bar_label(axes.barh(places, values, height, label=name), padding=3, fontsize=8)
+    axes.set_yticks(range(len(shown)), [name if len(name) <= 30 else f"{name[:29]}…" for name in shown])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    left_out = f", {len(classes) - len(shown)} rarer ones not shown" if len(classes) > len(shown) else ""
+    axes.set(xlabel="objects", title=f"{len(classes)} classes{left_out}")
+    axes.legend()
+    return figure
+
+
+def _chosen(source: SourceSplit, indices: Set[int]) -> Iterator[SourceImage]:
+    for index, record in enumerate(source.records):
+        if index in indices:
+            yield record
+        if index >= max(indices, default=-1):
+            return
+
+
+def _sample(record: SourceImage, names: Mapping) -> Sequence[Image.Image]:
+    """Return one picture with its boxes, or none where it cannot be decoded after all."""
+    image = record.image
+    try:
+        picture = decode_image(image if isinstance(image, dict) else {"path": str(image), "bytes": None})
+    except DataError:
+        return []
+    scale = min(CELL[0] / picture.width, CELL[1] / picture.height)
+    keys = list(names)
+    items = [item for item in record.objects if item.category in names]
+    boxes = np.array([as_numbers(item.bbox, 4) for item in items]).reshape(-1, 4)
+    labels = np.array([keys.index(item.category) for item in items], dtype=np.int64)
+    known = np.isfinite(boxes).all(axis=1)
+    boxes, labels = boxes[known], labels[known]
+    boxes[:, 2:] += boxes[:, :2]
+    boxes = np.clip(boxes, -2, np.tile(picture.size, 2) + 2) * scale
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    return [draw_detections(picture.resize(size), boxes, labels, list(names.values()))]
