@@ -1,33 +1,28 @@
-"""The command line: `hf-detr train | eval | predict | presets | demo`.
+"""The command line: `hf-detr doctor | train | eval | predict | push | presets | demo`.
 
 What a command needs is imported inside it: asking for help should not wait for torch.
 """
 
-import json
+import os
 import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from rich.text import Text
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 app = typer.Typer(
     help="Train, evaluate and use object detectors of the DETR family.", no_args_is_help=True, add_completion=False
 )
-console = Console()
+console = Console(quiet=os.environ.get("RANK", "0") != "0")
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 DEMO_FOLDER = Path("demo-output")
 # Meant to take a few minutes on two CPU cores.
 DEMO_DATA, DEMO_EPOCHS, DEMO_IMAGE_SIZE = "synthetic", 6, 128
@@ -46,7 +41,11 @@ def train(
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch.", min=1)] = None,
     image_size: Annotated[int | None, typer.Option(help="Shortest edge of the images, in pixels.", min=32)] = None,
+    queries: Annotated[int | None, typer.Option(help="The most objects to find in an image.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
+    augmentation: Annotated[
+        str, typer.Option(help="How pictures are varied: none, published or strong; strong also combines pictures.")
+    ] = "published",
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     pretrained_backbone: Annotated[
         bool | None,
@@ -54,16 +53,52 @@ def train(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that OUTPUT holds.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in OUTPUT.")] = False,
+    push_to_hub: Annotated[
+        str | None, typer.Option(help="Push the finished model to this repository, OWNER/NAME.", metavar="REPO")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
 ) -> None:
     """Train a model and write it, its card and its results to a folder."""
-    options = {name: value for name, value in locals().items() if name != "options"}
+    options = {name: value for name, value in locals().items() if name not in ("push_to_hub", "private")}
     with clear_errors():
+        from hf_detr.ranks import rank
         from hf_detr.training.run import RunOptions, run_training
 
+        if push_to_hub is not None and rank() == 0:
+            from hf_detr.hub.push import open_repository
+
+            open_repository(push_to_hub, private=private)  # hours of training must not end at a missing permission
         command = shlex.join(["hf-detr", *sys.argv[1:]])
         run = RunOptions(**options, command=command)
         print_metrics(run_training(run))
         print_files(run)
+        if push_to_hub is not None and rank() == 0:
+            push_and_tell(run.output, push_to_hub, private=private)
+
+
+@app.command()
+def doctor(
+    data: DataOption,
+    output: Annotated[Path, typer.Option(help="The folder for the report and its pictures.")] = Path("doctor-report"),
+    seed: Annotated[int, typer.Option(help="Of the synthetic data, or of the split.", min=0)] = 0,
+) -> None:
+    """Read a data set once, say what is wrong with it, and recommend how to train on it.
+
+    The exit code is 0 if it can be trained on, 1 if errors have to be corrected first, and 2 if it cannot be read at
+    all.
+    """
+    with clear_errors():
+        from hf_detr.data.doctor import check_output, examine, terminal_report, write_report
+
+        check_output(data, output)
+        diagnosis = examine(data, seed, progress_on=console)
+        files = write_report(diagnosis, output)
+        console.print(terminal_report(diagnosis))
+        console.print(f"[bold]{'' if diagnosis.trainable else 'Then: '}[/bold]", end="")
+        console.print(diagnosis.recommendation.command, soft_wrap=True, highlight=False, markup=False)
+        console.print(f"report: {files[0]}", soft_wrap=True)
+    if not diagnosis.trainable:
+        raise typer.Exit(1)
 
 
 @app.command("eval")
@@ -75,56 +110,89 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of the synthetic data, or of the split.", min=0)] = 0,
 ) -> None:
     """Print the COCO metrics of a model on a data set."""
-    with clear_errors(), tempfile.TemporaryDirectory() as scratch:
+    with clear_errors():
         from hf_detr.data import load_detection_data, undecoded
+        from hf_detr.prediction import load_detector
+        from hf_detr.ranks import one_rank_first, process_group
         from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 
-        splits = load_detection_data(data, seed=seed)
-        if split not in splits:
-            raise ValueError(f"{data} has no split '{split}'; it has {', '.join(splits)}")
-        detector, image_processor = load_model(model)
-        args = HfDetrTrainingArguments(scratch, per_device_eval_batch_size=batch_size)
-        trainer = HfDetrTrainer(detector, args, processing_class=image_processor)
-        metrics = trainer.evaluate(undecoded(splits[split]))
-        metrics = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-        print_metrics({**metrics, "per_class": trainer.per_class})
+        with process_group(), tempfile.TemporaryDirectory() as scratch:
+            with one_rank_first():
+                splits = load_detection_data(data, seed=seed)
+                if split not in splits:
+                    raise ValueError(f"{data} has no split '{split}'; it has {', '.join(splits)}")
+                detector, image_processor = load_detector(model)
+            args = HfDetrTrainingArguments(scratch, per_device_eval_batch_size=batch_size)
+            trainer = HfDetrTrainer(detector, args, processing_class=image_processor)
+            metrics = trainer.evaluate(undecoded(splits[split]))
+            metrics = {name.removeprefix("eval_"): value for name, value in metrics.items()}
+            print_metrics({**metrics, "per_class": trainer.per_class})
 
 
 @app.command()
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", metavar="IMAGE...")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Image files, parquet shards, folders of either, or data sets of the `datasets` library, saved or on "
+            "the Hub.",
+            metavar="SOURCE...",
+        ),
+    ],
     model: ModelOption,
-    output: Annotated[Path, typer.Option(help="The folder for pictures and predictions.json.")],
+    output: Annotated[Path, typer.Option(help="The folder to write.")],
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="What to write, separated by commas: pictures with boxes, coco (predictions.json), parquet (parts/).",
+        ),
+    ] = "pictures,coco",
     threshold: Annotated[float, typer.Option(help="The lowest score of a detection.", min=0.0, max=1.0)] = 0.5,
-    batch_size: Annotated[
-        int, typer.Option(help="Images in a batch; padding to a common size moves boxes a little.", min=1)
-    ] = 1,
+    batch_size: Annotated[int, typer.Option(help="The most images in a batch.", min=1)] = 8,
+    chunk_size: Annotated[int, typer.Option(help="Images after which results are safe on disk.", min=1)] = 100,
+    workers: Annotated[int | None, typer.Option(help="Processes that read images, for each rank.", min=0)] = None,
+    split: Annotated[str | None, typer.Option(help="The split of a data set.")] = None,
+    streaming: Annotated[bool, typer.Option("--streaming", help="Read data sets while they are downloaded.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where OUTPUT holds another run.")] = False,
 ) -> None:
-    """Detect objects in images: pictures with boxes, and predictions.json with boxes in pixels of each image."""
+    """Detect objects in any number of images; boxes are in pixels of each image.
+
+    The same command goes on with a run that was killed. Under torchrun or `accelerate launch` every rank takes its
+    share. The exit code is 1 if an image could not be read; failed.json names it.
+    """
+    options = {name: value for name, value in locals().items() if name != "options"}
     with clear_errors():
-        from hf_detr.data.drawing import draw_detections
-        from hf_detr.prediction import detect
-        from hf_detr.training.callbacks import replace_file
+        from hf_detr.prediction import PredictionOptions, run_prediction
 
-        files = image_files(images)
-        for file in files:
-            open_image(file)  # before any work: a broken image must not cost what was done for the others
-        detector, image_processor = load_model(model)
-        names = [detector.config.id2label[label] for label in range(detector.config.num_labels)]
-        output.mkdir(parents=True, exist_ok=True)
+        options |= {"sources": tuple(sources), "formats": tuple(formats.split(","))}
+        summary = run_prediction(PredictionOptions(**options), console)
+        console.print(f"{summary.detections} detections on {summary.images} images: {output}", soft_wrap=True)
+        if summary.failed and is_first_rank():
+            failed = f"{summary.failed} of {summary.images} images could not be read: {output / 'failed.json'}"
+            typer.echo(f"hf-detr: {failed}", err=True)
+    if summary.failed:
+        raise typer.Exit(1)
 
-        predictions: list[dict[str, Any]] = []
-        batches = batched(list(enumerate(files, start=1)), batch_size)
-        for batch in track(list(batches), "Detecting", console=console):
-            pictures = [open_image(file) for _, file in batch]
-            detections = detect(detector, image_processor, pictures, threshold)
-            for (image_id, file), picture, detection in zip(batch, pictures, detections, strict=True):
-                predictions += coco_results(image_id, file, detection, names)
-                drawn = draw_detections(picture, names=names, **detection)
-                drawn.save(output / f"{image_id:04d}_{file.stem}.jpg", quality=92)
-        text = json.dumps(predictions, indent=1)
-        replace_file(output / "predictions.json", lambda path: path.write_text(text, encoding="utf-8"))
-        console.print(f"{len(predictions)} detections on {len(files)} images: {output}")
+
+@app.command()
+def push(
+    folder: Annotated[Path, typer.Argument(help="The model folder, as `hf-detr train` writes it.")],
+    repo: Annotated[str, typer.Argument(help="The repository on the Hub, OWNER/NAME; made if need be.")],
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    with_code: Annotated[
+        bool, typer.Option("--with-code", help="Add the model's code, to load it without this package.")
+    ] = False,
+    license: Annotated[
+        str | None, typer.Option("--license", "--licence", help="Of the weights, as the Hub names it: mit, cc-by-4.0…")
+    ] = None,
+    branch: Annotated[str, typer.Option(help="Push to this branch; made if need be.")] = "main",
+    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
+) -> None:
+    """Push a model to the Hub: weights, image processor, model card, results and pictures in one commit."""
+    options = {name: value for name, value in locals().items() if name not in ("folder", "repo")}
+    with clear_errors():
+        push_and_tell(folder, repo, **options)
 
 
 @app.command()
@@ -178,86 +246,34 @@ def clear_errors() -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # for reading and writing weights, a moment
+    if not is_first_rank():
+        warnings.simplefilter("ignore")
+        logging.set_verbosity_error()
     try:
         yield
     except (ValueError, OSError) as error:
-        typer.echo(f"hf-detr: {error}", err=True)
+        report_once(f"{error}")
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         remedy = "install what training and evaluation need: pip install 'hf-detr[train]'"
-        typer.echo(f"hf-detr: {error.name} is not installed; {remedy}", err=True)
+        report_once(f"{error.name} is not installed; {remedy}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        typer.echo("hf-detr: interrupted", err=True)
+        report_once("interrupted")
         raise typer.Exit(130) from error
 
 
-def load_model(model: str) -> tuple[Any, Any]:
-    """Load a detector, in evaluation mode on the accelerator if there is one, and its image processor."""
-    import torch
+def report_once(message: str) -> None:
+    """Print an error, unless another rank has printed the same."""
+    from hf_detr.ranks import first_to_report
 
-    from hf_detr.modeling.detr import HfDetrForObjectDetection
-    from hf_detr.modeling.image_processing import HfDetrImageProcessor
-
-    detector = HfDetrForObjectDetection.from_pretrained(model).eval()
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else "cpu"
-    return detector.to(device), HfDetrImageProcessor.from_pretrained(model)
+    if first_to_report(message):
+        typer.echo(f"hf-detr: {message}", err=True)
 
 
-def image_files(paths: list[Path]) -> list[Path]:
-    """Return the image files among `paths` and inside the folders among them.
-
-    Raises:
-        ValueError: a path does not exist, or a folder holds no image.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if not path.exists():
-            raise ValueError(f"{path}: no such file or folder")
-        if path.is_file():
-            files.append(path)
-            continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-        if not found:
-            raise ValueError(f"{path}: no image in this folder; looked for {', '.join(sorted(IMAGE_SUFFIXES))}")
-        files += found
-    return files
-
-
-def open_image(file: Path) -> "Image.Image":
-    """Return an image file as an RGB picture the way it is displayed.
-
-    Raises:
-        DataError: it is not an image, or a broken one.
-    """
-    from hf_detr.data import decode_image
-
-    return decode_image({"path": str(file), "bytes": None})
-
-
-def batched(items: list[Any], size: int) -> Iterator[list[Any]]:
-    """Yield `items` in lists of `size`, the last one shorter where they do not divide."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, size)):
-        yield batch
-
-
-def coco_results(image_id: int, file: Path, detection: dict[str, Any], names: list[str]) -> list[dict[str, Any]]:
-    """Return detections in the COCO results format, `bbox` (x, y, width, height) in pixels, with names added."""
-    boxes = detection["boxes"].clone()
-    boxes[:, 2:] -= boxes[:, :2]
-    columns = (detection[name].tolist() for name in ("labels", "scores"))
-    return [
-        {
-            "image_id": image_id,
-            "file_name": str(file),
-            "category_id": label,
-            "category_name": names[label],
-            "bbox": [round(value, 2) for value in box],
-            "score": round(score, 5),
-        }
-        for box, label, score in zip(boxes.tolist(), *columns, strict=True)
-    ]
+def is_first_rank() -> bool:
+    """Return whether this process is the one that speaks, of those that torchrun or `accelerate launch` started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def draw_with_pipeline(folder: Path) -> Path:
@@ -285,6 +301,19 @@ def draw_with_pipeline(folder: Path) -> Path:
     path = folder / "pictures" / "pipeline.png"
     grid(sheets, columns=2).save(path)
     return path
+
+
+def push_and_tell(folder: Path, repo: str, **options: Any) -> None:
+    """Push a model folder; say where it is, and what its card still lacks."""
+    from huggingface_hub import ModelCard
+
+    from hf_detr.hub.push import push_folder
+
+    commit = push_folder(folder, repo, **options)
+    console.print(f"{folder} is on the Hub: {commit.commit_url}", soft_wrap=True)
+    card = folder / "README.md"
+    if options.get("license") is None and (not card.exists() or ModelCard.load(card).data.license == "unknown"):
+        console.print("Its licence is 'unknown', so nobody knows what is allowed: push again with --license")
 
 
 def print_metrics(result: dict[str, Any]) -> None:

@@ -1,7 +1,13 @@
 """Detection data sets: one schema, readers, augmentation, collation and the built-in synthetic set."""
 
 from .augmentation import DetrAugmentation
-from .augmentation_options import AUGMENTATIONS, AugmentationOptions, StrongAugmentation, build_augmentation
+from .augmentation_options import (
+    AUGMENTATIONS,
+    AugmentationOptions,
+    StrongAugmentation,
+    augmentation_options,
+    build_augmentation,
+)
 from .coco import read_coco
 from .collate import DetectionCollator
 from .images import decode_image, undecoded
@@ -28,6 +34,7 @@ __all__ = [
     "SourceObject",
     "SourceSplit",
     "StrongAugmentation",
+    "augmentation_options",
     "build_augmentation",
     "category_names",
     "data_fingerprint",

@@ -70,14 +70,9 @@ class DetrAugmentation:
                 resize,
             ]
         )
-        self.transform = v2.Compose(
-            [
-                v2.RandomHorizontalFlip(),
-                v2.RandomChoice([resize, crop]),
-                v2.ClampBoundingBoxes(),  # rounding may leave a box just beyond the border: it would be dropped
-                v2.SanitizeBoundingBoxes(labels_getter=_per_object_tensors),
-            ]
-        )
+        self.resize = resize
+        self.resize_or_crop = v2.RandomChoice([resize, crop])
+        self.flip = v2.RandomHorizontalFlip()
 
     def __call__(
         self, image: Image.Image | torch.Tensor, target: dict[str, Any]
@@ -93,13 +88,37 @@ class DetrAugmentation:
             the image and the target at their new size. Objects of which less than a pixel is left are gone;
             `area` is scaled as the area of the object's box.
         """
-        target = dict(target)
-        if "area" in target:
-            target["area"] = target["area"] / _box_areas(target["boxes"]).clamp(min=1e-6)
-        image, target = self.transform(image, target)
-        if "area" in target:
-            target["area"] = target["area"] * _box_areas(target["boxes"])
-        return image, target
+        image, target = self.flip(image, area_as_share(target))
+        image, target = self.resize_or_crop(image, target)
+        return image, share_as_area(without_lost_objects(image, target))
+
+
+def without_lost_objects(image: Image.Image | torch.Tensor, target: dict[str, Any]) -> dict[str, Any]:
+    """Return the target with boxes clipped to the image, without those that are less than a pixel wide or high."""
+    # Rounding may leave a box just beyond the border: it would be dropped.
+    _, target = _CLAMP(image, target)
+    _, target = _SANITIZE(image, target)
+    return target
+
+
+def area_as_share(target: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of the target whose `area` is the share of the object in its box: no resize or crop changes it."""
+    if "area" not in target:
+        return dict(target)
+    return target | {"area": target["area"] / box_areas(target["boxes"]).clamp(min=1e-6)}
+
+
+def share_as_area(target: dict[str, Any]) -> dict[str, Any]:
+    """Undo `area_as_share`, for boxes that may have changed since then."""
+    if "area" not in target:
+        return target
+    return target | {"area": target["area"] * box_areas(target["boxes"])}
+
+
+def box_areas(boxes: torch.Tensor) -> torch.Tensor:
+    """Return the areas (T,) of boxes (T, 4) in xyxy."""
+    left, top, right, bottom = boxes.as_subclass(torch.Tensor).unbind(-1)
+    return (right - left) * (bottom - top)
 
 
 def _per_object_tensors(inputs: tuple[Any, dict[str, Any]]) -> list[torch.Tensor]:
@@ -107,9 +126,8 @@ def _per_object_tensors(inputs: tuple[Any, dict[str, Any]]) -> list[torch.Tensor
     return [value for name, value in target.items() if name not in ("boxes", "masks")]
 
 
-def _box_areas(boxes: torch.Tensor) -> torch.Tensor:
-    left, top, right, bottom = boxes.as_subclass(torch.Tensor).unbind(-1)
-    return (right - left) * (bottom - top)
+_CLAMP = v2.ClampBoundingBoxes()
+_SANITIZE = v2.SanitizeBoundingBoxes(labels_getter=_per_object_tensors)
 
 
 def _randint(low: int, high: int) -> int:

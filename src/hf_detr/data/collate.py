@@ -3,12 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import datasets
+import numpy as np
 import torch
 from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
 from .images import decode_image
+from .schema import locate
 
 Augmentation = Callable[[torch.Tensor, dict[str, Any]], tuple[torch.Tensor, dict[str, Any]]]
 
@@ -40,9 +43,7 @@ class DetectionCollator:
         """
         images, annotations = [], []
         for row in rows:
-            image = decode_image(row["image"], row["image_id"])
-            target = detection_target(row, image)
-            pixels = functional.pil_to_tensor(image)
+            pixels, target = load_example(row, masks=getattr(self.augmentation, "uses_masks", False))
             if self.augmentation is not None:
                 pixels, target = self.augmentation(pixels, target)
             images.append(pixels)
@@ -53,8 +54,42 @@ class DetectionCollator:
         return {name: batch[name] for name in ("pixel_values", "pixel_mask", "labels")}
 
 
+def load_example(row: Mapping[str, Any], masks: bool = False) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Decode a row: its image, uint8 (3, H, W), and its target as of `detection_target`, with masks if asked for.
+
+    Raises:
+        DataError: the image cannot be decoded.
+    """
+    image = decode_image(row["image"], row["image_id"])
+    target = detection_target(row, image)
+    if masks and row.get("instance_mask") is not None:
+        target["masks"] = instance_masks(row)
+    return functional.pil_to_tensor(image), target
+
+
+def instance_masks(row: Mapping[str, Any]) -> tv_tensors.Mask:
+    """Return the masks (T, H, W), bool, of the objects of a row with an `instance_mask`.
+
+    Raises:
+        DataError: the mask cannot be decoded.
+    """
+    picture = row["instance_mask"]
+    if isinstance(picture, dict):
+        try:
+            picture = datasets.Image().decode_example(picture)
+        except (OSError, SyntaxError, ValueError) as error:
+            source = row["instance_mask"].get("path") or "embedded image"
+            raise locate(f"cannot be decoded ({error})", source, row["image_id"], field="instance_mask") from error
+    instances = torch.from_numpy(np.asarray(picture).astype(np.int32))
+    numbers = torch.arange(1, len(row["objects"]["bbox"]) + 1, dtype=torch.int32)
+    return tv_tensors.Mask(instances == numbers[:, None, None])
+
+
 def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, Any]:
-    """Return the objects of a row as tensors: `boxes` (T, 4) in xyxy pixels, `labels`, `area` and `iscrowd` (T,)."""
+    """Return the objects of a row as tensors.
+
+    These are `boxes` (T, 4) in xyxy pixels and, each (T,), `labels`, `area`, `iscrowd` and `ids` of the annotations.
+    """
     objects = row["objects"]
     boxes = torch.tensor(objects["bbox"], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
@@ -63,6 +98,7 @@ def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, An
         "labels": torch.tensor(objects["category"], dtype=torch.int64),
         "area": torch.tensor(objects["area"], dtype=torch.float32),
         "iscrowd": torch.tensor(objects["iscrowd"], dtype=torch.int64),
+        "ids": torch.tensor(objects["id"], dtype=torch.int64),
     }
 
 
@@ -70,7 +106,7 @@ def coco_annotation(image_id: int, target: Mapping[str, torch.Tensor]) -> dict[s
     """Return a target as the COCO detection annotation of one image, boxes as (x, y, width, height)."""
     boxes = target["boxes"].as_subclass(torch.Tensor).clone()
     boxes[:, 2:] -= boxes[:, :2]
-    columns = (boxes.tolist(), *(target[name].tolist() for name in ("labels", "area", "iscrowd")))
-    names = ("bbox", "category_id", "area", "iscrowd")
+    columns = (boxes.tolist(), *(target[name].tolist() for name in ("labels", "area", "iscrowd", "ids")))
+    names = ("bbox", "category_id", "area", "iscrowd", "id")
     objects = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
     return {"image_id": image_id, "annotations": objects}

@@ -21,6 +21,13 @@ class HfDetrTrainingArguments(TrainingArguments):
             "learning_rate_multipliers times learning_rate; a backbone that starts at random gets learning_rate."
         },
     )
+    plain_epochs_share: float = field(
+        default=0.15,
+        metadata={
+            "help": "The share of the epochs, the last ones, that the trainer's plain_data_collator runs in: strong "
+            "augmentation is switched off before the end."
+        },
+    )
     max_skipped_steps: int = field(
         default=10,
         metadata={"help": "Training stops with an error after this many steps in a row without a finite loss."},

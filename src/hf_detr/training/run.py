@@ -2,23 +2,25 @@
 
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from datasets import DatasetDict
-from transformers import BaseImageProcessor, PreTrainedModel, set_seed
+from transformers import BaseImageProcessor, PreTrainedModel, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_detr.data import (
     DetectionCollator,
-    DetrAugmentation,
+    augmentation_options,
+    build_augmentation,
     category_names,
-    data_fingerprint,
     load_detection_data,
     undecoded,
 )
-from hf_detr.hub.model_card import CardEvidence, build_model_card, hardware_line, package_versions
+from hf_detr.hub.evidence import CardEvidence, evidence_of, recipe_of
+from hf_detr.hub.model_card import build_model_card
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detr import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
@@ -43,6 +45,8 @@ class RunOptions:
         model: a folder or repository to start from instead of a new model.
         epochs, batch_size, learning_rate: see `training_arguments`.
         image_size: the shortest edge of the images in pixels.
+        queries: the number of queries, the most objects that the model finds in an image; None for the preset's.
+        augmentation: one of `AUGMENTATIONS`; "strong" gives way to "published" in the last epochs.
         seed: of everything random.
         pretrained_backbone: start from timm's pretrained weights.
         overwrite: replace a model that `output` already holds.
@@ -58,6 +62,8 @@ class RunOptions:
     batch_size: int | None = None
     learning_rate: float | None = None
     image_size: int | None = None
+    queries: int | None = None
+    augmentation: str = "published"
     seed: int = 0
     pretrained_backbone: bool | None = None
     overwrite: bool = False
@@ -75,7 +81,7 @@ class RunOptions:
         return self.output / "pictures"
 
 
-def run_training(options: RunOptions) -> dict[str, Any]:
+def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ()) -> dict[str, Any]:
     """Train, evaluate and save a model; return the result of `CocoMetrics` on the validation split.
 
     The model folder also gets a model card, `results.csv`, `results.png` and pictures. Checkpoints are in
@@ -84,6 +90,7 @@ def run_training(options: RunOptions) -> dict[str, Any]:
     Raises:
         ValueError: an option, the data or the output folder cannot be used; nothing is changed then.
     """
+    augmentation_options(options.augmentation)
     checkpoint = check_output(options)
     data = load_detection_data(options.data, seed=options.seed)
     args = training_arguments(
@@ -103,10 +110,12 @@ def run_training(options: RunOptions) -> dict[str, Any]:
     options.output.mkdir(parents=True, exist_ok=True)
 
     trainer = build_trainer(options, args, data, model, image_processor)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=checkpoint)
     metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
     result = {**metrics, "per_class": trainer.per_class}
-    save_model_folder(options, trainer, data, result)
+    save_model_folder(options, trainer, result)
     return result
 
 
@@ -138,19 +147,20 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: label for label, name in enumerate(class_names)},
     }
+    changes = classes if options.queries is None else {**classes, "num_queries": options.queries}
     size = None
     if options.image_size is not None or options.model is None:
         shortest = options.image_size or default_image_size(options.preset)
         size = {"shortest_edge": shortest, "longest_edge": round(shortest * LONGEST_TO_SHORTEST)}
     if options.model is not None:
-        model = HfDetrForObjectDetection.from_pretrained(options.model, ignore_mismatched_sizes=True, **classes)
+        model = HfDetrForObjectDetection.from_pretrained(options.model, ignore_mismatched_sizes=True, **changes)
         image_processor = HfDetrImageProcessor.from_pretrained(options.model, **({"size": size} if size else {}))
         return model, image_processor
 
     pretrained = options.pretrained_backbone
     if pretrained is None:
         pretrained = options.preset not in SMALL_PRESETS
-    config = HfDetrConfig.from_preset(options.preset, use_pretrained_backbone=pretrained, **classes)
+    config = HfDetrConfig.from_preset(options.preset, use_pretrained_backbone=pretrained, **changes)
     classification = "softmax" if config.classification == "softmax" else "sigmoid"
     return HfDetrForObjectDetection(config), HfDetrImageProcessor(size=size, classification=classification)
 
@@ -164,16 +174,21 @@ def build_trainer(
 ) -> HfDetrTrainer:
     """Put together the trainer of a run, with augmentation, result files and pictures."""
     size = dict(image_processor.size)
-    augmentation = None
+    train_data = undecoded(data["train"])
+    collators = [DetectionCollator(image_processor)] * 2
     if {"shortest_edge", "longest_edge"} <= set(size):
-        augmentation = DetrAugmentation(size["shortest_edge"], size["longest_edge"])
+        edges = (size["shortest_edge"], size["longest_edge"])
+        plain = "none" if options.augmentation == "none" else "published"
+        augmentations = [build_augmentation(name, *edges, train_data) for name in (options.augmentation, plain)]
+        collators = [DetectionCollator(image_processor, augmentation) for augmentation in augmentations]
     return HfDetrTrainer(
         model,
         args,
-        DetectionCollator(image_processor, augmentation),
-        undecoded(data["train"]),
+        collators[0],
+        train_data,
         undecoded(data["validation"]),
         image_processor,
+        plain_data_collator=collators[1],
         callbacks=[
             ResultFiles(options.output),
             PredictionPictures(options.pictures, data["validation"]),
@@ -181,7 +196,7 @@ def build_trainer(
     )
 
 
-def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, data: DatasetDict, result: dict[str, Any]) -> None:
+def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> None:
     """Write weights, configuration, image processor and model card; a folder with `config.json` is complete."""
     if not trainer.is_world_process_zero():
         return
@@ -189,39 +204,24 @@ def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, data: Dataset
     shutil.rmtree(beside, ignore_errors=True)
     trainer.model.save_pretrained(beside)
     trainer.processing_class.save_pretrained(beside)
-    build_model_card(card_evidence(options, trainer, data, result)).save(beside / "README.md")
+    build_model_card(card_evidence(options, trainer, result)).save(beside / "README.md")
     for file in sorted(beside.iterdir(), key=lambda file: file.name == "config.json"):
         os.replace(file, options.output / file.name)
     beside.rmdir()
     shutil.rmtree(options.checkpoints)
 
 
-def card_evidence(
-    options: RunOptions, trainer: HfDetrTrainer, data: DatasetDict, result: dict[str, Any]
-) -> CardEvidence:
+def card_evidence(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> CardEvidence:
     """Collect what the model card says about a finished run."""
-    args = trainer.args
-    return CardEvidence(
+    return evidence_of(
+        trainer,
+        result,
         model_id=str(options.output),
-        preset=options.preset if options.model is None else trainer.model.config.model_type,
+        preset=options.preset if options.model is None else None,
         base_model=options.model,
         dataset_name="synthetic" if options.data.startswith("synthetic") else Path(options.data).resolve().name,
-        dataset_fingerprint=data_fingerprint(data),
-        metrics=result,
-        recipe={
-            "training images": len(data["train"]),
-            "epochs": args.num_train_epochs,
-            "batch size": args.per_device_train_batch_size * args.world_size,
-            "learning rate": args.learning_rate,
-            "weight decay": args.weight_decay,
-            "gradient clipping": args.max_grad_norm,
-            "schedule": f"{args.lr_scheduler_type.value}, warm-up over {args.warmup_steps:.0%} of the steps",
-            "image size": dict(trainer.processing_class.size),
-            "seed": args.seed,
-        },
+        recipe=recipe_of(trainer) | {"augmentation": options.augmentation},
         command=options.command,
-        hardware=hardware_line(),
-        versions=package_versions(),
         samples={
             f"{options.pictures.name}/{path.name}": "ground truth and detections"
             for path in sorted(options.pictures.glob("*.jpg"))

@@ -12,22 +12,36 @@ class SeededCollator(TrainerCallback):
     """Runs a collator under a torch seed made of the run's seed, the epoch and the images of the batch.
 
     Worker processes prefetch, and a resumed run skips what it has seen: random numbers drawn from the state of a
-    process would differ. As a callback it learns the epoch from the `Trainer`.
+    process would differ. As a callback it learns the epoch from the `Trainer`; the last epochs may have a collator of
+    their own, with weaker augmentation.
 
     Args:
         collator: the collator to run; its random numbers must be torch's.
         seed: the run's seed.
+        plain_collator: the collator of the last epochs; None: the same.
+        plain_share: the share of the epochs that it runs in, rounded to whole epochs.
     """
 
-    def __init__(self, collator: Callable[[Sequence[dict]], Any], seed: int):
+    def __init__(
+        self,
+        collator: Callable[[Sequence[dict]], Any],
+        seed: int,
+        plain_collator: Callable[[Sequence[dict]], Any] | None = None,
+        plain_share: float = 0.0,
+    ):
         self.collator = collator
         self.seed = seed
+        self.plain_collator = plain_collator or collator
+        self.plain_share = plain_share
         # Shared memory: persistent workers outlive the epoch in which they started.
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self.is_plain = torch.zeros((), dtype=torch.bool).share_memory_()
 
     def on_epoch_begin(self, args, state, control, **kwargs):
-        """Take over the number of the epoch that begins."""
+        """Take over the number of the epoch that begins, from which follows its collator."""
         self.epoch.fill_(int(state.epoch or 0))
+        plain_epochs = round(self.plain_share * state.num_train_epochs)
+        self.is_plain.fill_(self.epoch.item() >= state.num_train_epochs - plain_epochs)
 
     def __call__(self, examples: Sequence[dict]) -> Any:
         """Collate `examples`, rows of a data set with a column `image_id`."""
@@ -35,4 +49,5 @@ class SeededCollator(TrainerCallback):
         digest = hashlib.sha256(repr(key).encode()).digest()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-            return self.collator(examples)
+            collator = self.plain_collator if self.is_plain else self.collator
+            return collator(examples)

@@ -42,6 +42,7 @@ class HfDetrTrainer(Trainer):
         data_collator: rows of the training set -> batch; without it, a `DetectionCollator` that does not augment.
         train_dataset, eval_dataset: data sets in the schema of `hf_detr.data`.
         processing_class: the image processor; it is saved with the model.
+        plain_data_collator: takes the place of `data_collator` in the last `args.plain_epochs_share` of the epochs.
         eval_data_collator: rows of an evaluation set -> batch; without it, a `DetectionCollator`.
         compute_metrics: replaces COCO metrics. It gets (logits, pred_boxes) and labels for `unpack_labels`.
         **kwargs: passed to `Trainer`.
@@ -60,6 +61,7 @@ class HfDetrTrainer(Trainer):
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class: BaseImageProcessor | None = None,
         *,
+        plain_data_collator: Callable[[Sequence[dict]], Any] | None = None,
         eval_data_collator: Callable[[Sequence[dict]], Any] | None = None,
         compute_metrics: Callable[..., dict] | None = None,
         **kwargs: Any,
@@ -76,7 +78,7 @@ class HfDetrTrainer(Trainer):
             data_collator = data_collator or DetectionCollator(processing_class)
             eval_data_collator = eval_data_collator or DetectionCollator(processing_class)
         if data_collator is not None:
-            data_collator = SeededCollator(data_collator, args.seed)
+            data_collator = SeededCollator(data_collator, args.seed, plain_data_collator, args.plain_epochs_share)
 
         super().__init__(
             model, args, data_collator, train_dataset, eval_dataset, processing_class,
@@ -191,33 +193,11 @@ class HfDetrTrainer(Trainer):
 
         num_boxes, num_images = num_items_in_batch
         # Published losses are divided by at least one box.
-        outputs = model(**inputs, num_boxes=num_boxes.clamp(min=1.0 / self.accelerator.num_processes))
-        loss, terms = self._share_softmax(outputs.loss, outputs.loss_dict, inputs["labels"], num_boxes, num_images)
-        self._finite_steps.check_loss(loss, inputs["labels"])
-        self._step_terms.append({name: value.detach() for name, value in terms.items()})
-        return (loss, outputs) if return_outputs else loss
-
-    def _share_softmax(
-        self, loss: Tensor, terms: dict[str, Tensor], labels: list[dict], num_boxes: Tensor, num_images: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Turn the softmax classification terms from a mean over the batch into its share of the step's mean.
-
-        Their weights are 1 for a query with an object and `eos_coefficient` for one without, so `num_boxes`, which
-        divides all other terms, is not enough to normalise them.
-        """
-        config = self.model.config
-        if config.classification != "softmax":
-            return loss, terms
-
-        def weight(boxes: Any, images: Any) -> Any:
-            return boxes + config.eos_coefficient * (images * config.num_queries - boxes)
-
-        share = weight(sum(len(label["class_labels"]) for label in labels), len(labels)) / weight(
-            num_boxes, num_images
-        )
-        shared = {name: value * share for name, value in terms.items() if name.startswith("loss_ce")}
-        excess = sum(terms[name] - value for name, value in shared.items())
-        return loss - config.class_loss_coefficient * excess, terms | shared
+        num_boxes = num_boxes.clamp(min=1.0 / self.accelerator.num_processes)
+        outputs = model(**inputs, num_boxes=num_boxes, num_images=num_images)
+        self._finite_steps.check_loss(outputs.loss, inputs["labels"])
+        self._step_terms.append({name: value.detach() for name, value in outputs.loss_dict.items()})
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None

@@ -1,0 +1,178 @@
+"""How often each augmentation is applied, and the one object that applies them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from .augmentation import DetrAugmentation, area_as_share, share_as_area, without_lost_objects
+from .augmentation_multiple import Example, copy_paste, cover, mixup, mosaic
+from .augmentation_single import IoUCrop, LargeScaleJitter, PhotometricDistortion, QuarterTurn
+from .collate import load_example
+
+PUBLISHED_FLIP = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationOptions:
+    """How often each augmentation is applied: probabilities, 0 switches it off. As it stands, DETR's published recipe.
+
+    An image gets its size in one of four ways: a mosaic, large-scale jitter, an IoU-aware crop or, where none of
+    these is drawn, the published resize or crop.
+
+    Attributes:
+        mosaic: put together with three other images (Bochkovskiy et al., 2020).
+        large_scale_jitter: scaled by a factor out of `jitter_scale`, then cropped or padded (Ghiasi et al., 2021).
+        iou_crop: cropped by the overlap with its objects (Liu et al., 2016).
+        copy_paste: objects of another image pasted on it (Ghiasi et al., 2021); only where the data has masks.
+        mixup: blended with another image (Zhang et al., 2019).
+        photometric: brightness, contrast, saturation and hue changed, each every other time (Liu et al., 2016).
+        horizontal_flip: mirrored.
+        vertical_flip, quarter_turn: for images without an up, such as those of a microscope or a satellite.
+        jitter_scale: the bounds of the scale of large-scale jitter.
+
+    Raises:
+        ValueError: a probability is not between 0 and 1, those of the ways to size exceed 1 together, or the bounds of
+            the scale are not 0 < least <= largest.
+    """
+
+    mosaic: float = 0.0
+    large_scale_jitter: float = 0.0
+    iou_crop: float = 0.0
+    copy_paste: float = 0.0
+    mixup: float = 0.0
+    photometric: float = 0.0
+    horizontal_flip: float = PUBLISHED_FLIP
+    vertical_flip: float = 0.0
+    quarter_turn: float = 0.0
+    jitter_scale: tuple[float, float] = (0.1, 2.0)
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if name != "jitter_scale" and not 0 <= value <= 1:
+                raise ValueError(f"{name} must be a probability, between 0 and 1, got {value}")
+        sizes = {name: getattr(self, name) for name in ("mosaic", "large_scale_jitter", "iou_crop")}
+        if sum(sizes.values()) > 1 + 1e-6:
+            raise ValueError(f"only one of them sizes an image: the sum must not exceed 1, got {sizes}")
+        least, largest = self.jitter_scale
+        if not 0 < least <= largest:
+            raise ValueError(f"jitter_scale must be 0 < least <= largest, got {self.jitter_scale}")
+
+    @property
+    def needs_partners(self) -> bool:
+        """Whether an image is combined with others."""
+        return max(self.mosaic, self.copy_paste, self.mixup) > 0
+
+
+AUGMENTATIONS = {
+    "none": None,
+    "published": AugmentationOptions(),
+    "strong": AugmentationOptions(
+        mosaic=0.4,
+        large_scale_jitter=0.2,
+        iou_crop=0.2,
+        copy_paste=0.3,
+        mixup=0.2,
+        photometric=0.5,
+        jitter_scale=(0.5, 1.5),
+    ),
+}
+"""The choices by name; None: images are only resized."""
+
+
+class StrongAugmentation:
+    """Augment images as `AugmentationOptions` say, sizes as those of `DetrAugmentation`.
+
+    Other images are drawn from a pool and decoded here, so randomness is torch's global generator alone: the same
+    generator state gives the same result in any process.
+
+    Args:
+        shortest_edge: the largest size of the shortest edge after augmentation, in pixels.
+        longest_edge: the bound of the longest edge after augmentation, in pixels.
+        options: what is applied how often.
+        pool: rows of the schema, undecoded, by index: the training set. Needed where images are combined.
+
+    Raises:
+        ValueError: the sizes mean nothing, or the pool is missing or empty.
+    """
+
+    def __init__(
+        self, shortest_edge: int, longest_edge: int, options: AugmentationOptions, pool: Sequence[dict] | None = None
+    ):
+        if options.needs_partners and not pool:
+            raise ValueError("mosaic, mixup and copy_paste need a pool of images to draw from, got none")
+        published = DetrAugmentation(shortest_edge, longest_edge)
+        self.options = options
+        self.pool = pool
+        self.uses_masks = options.copy_paste > 0
+        self.resize = published.resize
+        self.turn = v2.Compose(
+            [
+                v2.RandomHorizontalFlip(options.horizontal_flip),
+                v2.RandomVerticalFlip(options.vertical_flip),
+                v2.RandomApply([QuarterTurn()], options.quarter_turn),
+            ]
+        )
+        sizings = {
+            self._mosaic: options.mosaic,
+            LargeScaleJitter(self.resize, options.jitter_scale): options.large_scale_jitter,
+            IoUCrop(self.resize): options.iou_crop,
+        }
+        sizings[published.resize_or_crop] = max(0.0, 1 - sum(sizings.values()))
+        self.size = v2.RandomChoice(list(sizings), p=list(sizings.values()))
+        self.distort = v2.RandomApply([PhotometricDistortion()], options.photometric)
+
+    def __call__(self, image: Tensor, target: dict[str, Any]) -> Example:
+        """Augment an image, uint8 (3, H, W), and its target together; see `DetrAugmentation`."""
+        image, target = self.size(*self.turn(image, area_as_share(target)))
+        target = without_lost_objects(image, target)
+        if self._drawn(self.options.copy_paste) and "masks" in target:
+            image, target = copy_paste((image, target), cover(*self._partner(), image.shape[1:]))
+        if self._drawn(self.options.mixup):
+            image, target = mixup((image, target), cover(*self._partner(), image.shape[1:]))
+        image = self.distort(image)  # last: the image is small by now
+        return image, share_as_area(without_lost_objects(image, target))
+
+    def _mosaic(self, image: Tensor, target: dict[str, Any]) -> Example:
+        size = self.resize.make_params([image])["size"]
+        examples = [(image, target), *(self._partner() for _ in range(3))]
+        return mosaic([examples[index] for index in torch.randperm(4)], size)
+
+    def _partner(self) -> Example:
+        row = self.pool[int(torch.randint(len(self.pool), ()))]
+        image, target = load_example(row, masks=self.uses_masks)
+        return self.turn(image, area_as_share(target))
+
+    @staticmethod
+    def _drawn(probability: float) -> bool:
+        return bool(torch.rand(()) < probability)
+
+
+def augmentation_options(name: str) -> AugmentationOptions | None:
+    """Return the options of a name in `AUGMENTATIONS`.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    if name not in AUGMENTATIONS:
+        raise ValueError(f"augmentation must be one of {', '.join(AUGMENTATIONS)}; got {name!r}")
+    return AUGMENTATIONS[name]
+
+
+def build_augmentation(
+    name: str, shortest_edge: int, longest_edge: int, pool: Sequence[dict] | None = None
+) -> DetrAugmentation | StrongAugmentation | None:
+    """Return the augmentation of a name in `AUGMENTATIONS`, for a size and a training set.
+
+    Raises:
+        ValueError: there is no such name.
+    """
+    options = augmentation_options(name)
+    if options is None:
+        return None
+    if options == AugmentationOptions():
+        return DetrAugmentation(shortest_edge, longest_edge)
+    return StrongAugmentation(shortest_edge, longest_edge, options, pool)
