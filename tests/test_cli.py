@@ -203,11 +203,13 @@ def test_images_that_cannot_be_read_are_named(trained: Path, coco_folder: Path, 
     empty.mkdir()
     output = tmp_path / "output"
     options = ("--model", trained, "--output", output)
-    good = coco_folder / "val" / "100.png"
-    assert_refused(run("predict", good, broken, *options), str(broken))
     assert_refused(run("predict", tmp_path / "missing.jpg", *options), "missing.jpg", "no such file")
     assert_refused(run("predict", empty, *options), str(empty), "no image in this folder")
     assert not output.exists()
+    result = run("predict", coco_folder / "val" / "100.png", broken, *options)
+    assert result.exit_code == 1
+    assert str(broken) in result.stderr
+    assert [row["file_name"] for row in json.loads((output / "failed.json").read_text())] == [str(broken)]
 
 
 def test_a_folder_without_a_model_is_refused(coco_folder: Path, tmp_path: Path):

@@ -1,0 +1,176 @@
+"""One prediction run: every rank detects on its share of the chunks, rank 0 begins and ends the run."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import BaseImageProcessor, PreTrainedModel
+
+from hf_detr.data.drawing import draw_detections
+from hf_detr.data.schema import DataError
+from hf_detr.files import replace_file
+from hf_detr.ranks import from_rank_0, local_rank, one_rank_first, process_group, rank, wait_for_all, world_size
+
+from .chunks import BrokenSource, ChunkReader, FinishedChunk, PreparedBatch, as_it_is, divide
+from .detection import detect_prepared
+from .output import Manifest, OutputFolder, PredictionSummary
+from .sources import identity, open_sources
+
+FORMATS = ("pictures", "coco", "parquet")
+MOST_WORKERS = 8
+PATIENCE = timedelta(days=30)
+"""Ranks finish hours apart; none may give up waiting for another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionOptions:
+    """What a run is made of.
+
+    Attributes:
+        sources: see `open_sources`.
+        model: a model folder, or a repository on the Hub.
+        output: the folder to write; ranks on several machines must share it.
+        formats: of "pictures" (drawn boxes), "coco" (predictions.json) and "parquet" (parts/).
+        threshold: the lowest score of a detection.
+        batch_size: the most images in a batch.
+        chunk_size: images in a chunk, the unit that is not lost when a run is killed.
+        workers: processes that read images for each rank; None: as many as cores and chunks suggest.
+        split, streaming: see `open_sources`.
+        overwrite: start anew where `output` holds another run.
+    """
+
+    sources: tuple[str, ...]
+    model: str
+    output: Path
+    formats: tuple[str, ...] = ("pictures", "coco")
+    threshold: float = 0.5
+    batch_size: int = 8
+    chunk_size: int = 100
+    workers: int | None = None
+    split: str | None = None
+    streaming: bool = False
+    overwrite: bool = False
+
+
+def run_prediction(options: PredictionOptions, console: Console) -> PredictionSummary:
+    """Detect objects in all pictures of the sources; a run that was killed continues where it was.
+
+    Under `torchrun` or `accelerate launch` every rank takes its share. A picture that cannot be read is reported,
+    recorded with its error, and does not end the run.
+
+    Raises:
+        ValueError: an option or a source cannot be used, or the output folder holds another run.
+    """
+    unknown = [name for name in options.formats if name not in FORMATS]
+    if unknown or not options.formats:
+        raise ValueError(f"formats: expected some of {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}")
+    with process_group("gloo", PATIENCE):
+        with one_rank_first():
+            streams = open_sources(options.sources, options.split, options.streaming)
+            model, image_processor = load_detector(options.model)
+        output = OutputFolder(options.output)
+        manifest = Manifest(
+            sources=list(options.sources),
+            pictures=identity(streams),
+            model=options.model,
+            weights=fingerprint(model, image_processor),
+            threshold=options.threshold,
+            chunk_size=options.chunk_size,
+            formats=sorted(options.formats),
+        )
+
+        def begin() -> tuple:
+            return output.begin(manifest, options.overwrite), output.done()
+
+        summary, done = from_rank_0(begin)
+        if summary is None:
+            share = divide(streams, options.chunk_size, done, rank(), world_size())
+            reader = ChunkReader(
+                streams, share, image_processor, options.chunk_size, options.batch_size, "pictures" in options.formats
+            )
+            _detect_share(options, reader, model, output, console)
+            wait_for_all()  # until all chunks of all ranks are written
+            summary = from_rank_0(lambda: output.finish(manifest, streams))
+        return summary
+
+
+def load_detector(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Load a detector, in evaluation mode on this rank's accelerator if there is one, and its image processor."""
+    from hf_detr.modeling.detr import HfDetrForObjectDetection
+    from hf_detr.modeling.image_processing import HfDetrImageProcessor
+
+    detector = HfDetrForObjectDetection.from_pretrained(model).eval()
+    device = torch.device("cpu")
+    if torch.accelerator.is_available():
+        index = local_rank() % torch.accelerator.device_count()
+        device = torch.device(torch.accelerator.current_accelerator().type, index)
+    return detector.to(device), HfDetrImageProcessor.from_pretrained(model)
+
+
+def fingerprint(model: PreTrainedModel, image_processor: BaseImageProcessor) -> str:
+    """Return a hash of all that makes detections: weights, configuration and image processor."""
+    digest = hashlib.sha256(model.config.to_json_string().encode() + image_processor.to_json_string().encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().view(-1).view(torch.uint8).cpu().numpy())
+    return digest.hexdigest()[:16]
+
+
+def default_workers(num_chunks: int) -> int:
+    """Return how many processes shall read images for a rank; none where there is little to read."""
+    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if num_chunks < 2 else min(MOST_WORKERS, max(1, cores // 2), num_chunks)
+
+
+def _detect_share(
+    options: PredictionOptions, reader: ChunkReader, model: PreTrainedModel, output: OutputFolder, console: Console
+) -> None:
+    """Run the model over a rank's chunks and write their files."""
+    names = [model.config.id2label[label] for label in range(model.config.num_labels)]
+    share = reader.share
+    workers = (
+        default_workers(len(share.chunks) + len(share.open_streams)) if options.workers is None else options.workers
+    )
+    loader = DataLoader(reader, batch_size=None, num_workers=workers, collate_fn=as_it_is)
+    detections: dict[Any, dict[int, dict]] = {}
+    with _progress(console) as progress:
+        title = f"Detecting (rank {rank()} of {world_size()})" if world_size() > 1 else "Detecting"
+        task = progress.add_task(title, total=reader.num_images())
+        for message in loader:
+            if isinstance(message, BrokenSource):
+                raise DataError(message.message)
+            if isinstance(message, PreparedBatch):
+                found = detect_prepared(model, reader.image_processor, message.inputs, options.threshold)
+                detections.setdefault(message.chunk, {}).update(zip(message.positions, found, strict=True))
+                progress.advance(task, len(found))
+                _draw(options.output, message, found, names)
+            if isinstance(message, FinishedChunk):
+                failed = [row for row in message.rows if row.error is not None]
+                for row in failed:
+                    named = row.error if row.file_name in row.error else f"{row.file_name}: {row.error}"
+                    print(f"hf-detr: {named}", file=sys.stderr)
+                progress.advance(task, len(failed))
+                output.write_part(message.chunk, message.rows, detections.pop(message.chunk, {}), names)
+
+
+def _draw(folder: Path, batch: PreparedBatch, detections: Sequence[dict[str, Tensor]], names: Sequence[str]) -> None:
+    """Write the pictures of a batch with their boxes, if the originals came along."""
+    for row, picture, detection in zip(batch.rows, batch.originals or (), detections, strict=False):
+        drawn = draw_detections(picture, names=names, **detection)
+        file = folder / f"{row.image_id:04d}_{Path(row.file_name).stem}.jpg"
+        replace_file(file, lambda path, drawn=drawn: drawn.save(path, "JPEG", quality=92))
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console)
