@@ -1,66 +1,38 @@
-"""Model cards made of what a run leaves behind: every number in one comes from its caller."""
+"""Model cards made of what a run leaves behind: every number in one comes from its evidence."""
 
-import importlib.metadata
-import os
-import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_detr.evaluation.coco_metrics import SUMMARY_NAMES
 from hf_detr.evaluation.tables import format_value
 
+from ..modeling.configuration import HfDetrConfig
+from .evidence import CardEvidence
+from .limitations import limitations_of
+from .papers import paper_of
+
+CARD_NAME = "README.md"
 _TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 _TASK = "object-detection"
-_REPORTED_PACKAGES = ("hf-detr", "torch", "torchvision", "transformers", "timm")
+_LISTED_CLASSES = 20
 
-_GENERAL_LIMITATIONS = (
-    "It knows the classes it was trained on and no others; objects unlike those are missed or mislabelled.",
-    "Scores are not calibrated probabilities: choose the threshold on your own data.",
-)
+_USE = """\
+## Use
 
+{requirement}
 
-@dataclass(frozen=True, kw_only=True)
-class CardEvidence:
-    """What is known about a trained model.
+```python
+{register}from transformers import pipeline
 
-    Attributes:
-        model_id: the repository or folder that the usage snippet loads, e.g. "someone/blood-cells".
-        preset: the name of the preset that the model was built from.
-        dataset_name: what the evaluation data is called.
-        dataset_fingerprint: identifies the exact data, e.g. `datasets.Dataset._fingerprint` or a checksum.
-        dataset_split: the split that `metrics` were measured on.
-        dataset_id: the data set's repository on the Hub, if it has one.
-        base_model: the repository that training started from, if any.
-        metrics: a result of `CocoMetrics`, or None when the model was not evaluated.
-        recipe: the training settings that matter, as they should be shown.
-        command: the exact command that trained the model, or None when it was not trained here.
-        hardware: one line, see `hardware_line`.
-        versions: package to version, see `package_versions`.
-        samples: pictures with detections, path inside the repository to caption.
-        limitations: sentences beyond those that hold for every detector of this package.
-        license: the licence of the weights, by its identifier on the Hub.
-    """
+detector = pipeline("object-detection", model={model_id}{trust})
+detections = detector("picture.jpg", threshold=0.5)
+```
 
-    model_id: str
-    preset: str
-    dataset_name: str
-    dataset_fingerprint: str
-    dataset_split: str = "validation"
-    dataset_id: str | None = None
-    base_model: str | None = None
-    metrics: Mapping[str, Any] | None = None
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    command: str | None = None
-    hardware: str
-    versions: Mapping[str, str]
-    samples: Mapping[str, str] = field(default_factory=dict)
-    limitations: Sequence[str] = ()
-    license: str = "apache-2.0"
+Each detection is a dict with `label`, `score` and `box` (`xmin`, `ymin`, `xmax`, `ymax` in pixels of the picture)."""
 
 
 def build_model_card(evidence: CardEvidence) -> ModelCard:
@@ -73,38 +45,96 @@ def build_model_card(evidence: CardEvidence) -> ModelCard:
     """
     _check_metrics(evidence.metrics)
     _check_samples(evidence.samples)
-    name = evidence.model_id.rstrip("/").split("/")[-1]
     metrics = evidence.metrics
+    name = _name(evidence.model_id)
     return ModelCard.from_template(
         _card_data(evidence, name),
         template_path=str(_TEMPLATE),
         name=name,
-        model_id=evidence.model_id,
         summary=_summary(evidence),
-        samples=evidence.samples.items(),
-        dataset_name=evidence.dataset_name,
-        dataset_split=evidence.dataset_split,
-        fingerprint=evidence.dataset_fingerprint,
+        use=use_section(evidence.model_id, with_code=False),
+        samples=[(path, caption) for path, caption in evidence.samples.items()],
+        dataset_name=evidence.dataset_name or "data without a name",
+        split=_images(evidence, evidence.dataset_split),
         summary_rows=[(key, format_value(metrics[key])) for key in SUMMARY_NAMES] if metrics else [],
-        class_rows=_class_rows(metrics["per_class"]) if metrics else [],
-        recipe_rows=[(_cell(key), _cell(value)) for key, value in evidence.recipe.items()],
+        train_objects=bool(evidence.train_objects),
+        class_rows=_class_rows(metrics["per_class"], evidence.train_objects) if metrics else [],
+        speed=_speed(evidence),
+        intended_use=_intended_use(evidence),
+        limitations=limitations_of(evidence),
+        dataset_rows=[*_training_rows(evidence)],
         command=evidence.command,
-        hardware=evidence.hardware,
-        versions=", ".join(f"{package} {version}" for package, version in evidence.versions.items()),
-        limitations=[*_GENERAL_LIMITATIONS, *evidence.limitations],
+        recipe_rows=[(_cell(key), _cell(value)) for key, value in evidence.recipe.items()],
+        license=license_section(evidence.license, evidence.base_model),
+        paper=evidence.paper,
     )
 
 
-def package_versions() -> dict[str, str]:
-    """The installed versions of the packages that decide what a model computes."""
-    return {package: importlib.metadata.version(package) for package in _REPORTED_PACKAGES}
+def card_without_evidence(config: HfDetrConfig) -> ModelCard:
+    """The card of a model of which nothing is known but its configuration; it says so."""
+    names = [name for _, name in sorted(config.id2label.items())]
+    return build_model_card(
+        CardEvidence(model_id="model", paper=paper_of(config), class_names=names, num_queries=config.num_queries)
+    )
 
 
-def hardware_line() -> str:
-    """The accelerators of this machine, or its processor, in one line."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"{os.cpu_count()} CPU cores ({platform.machine()}), no accelerator"
+def card_for_repository(
+    card: ModelCard, repo: str, *, license: str | None = None, with_code: bool = False
+) -> ModelCard:
+    """A card as it stands in a repository: its name, usage snippet and licence; everything else is kept as written.
+
+    Args:
+        card: the card of the model folder, perhaps changed by hand.
+        repo: "owner/name".
+        license: of the weights, by its identifier on the Hub; None keeps what the card says.
+        with_code: the repository holds the code of the model.
+    """
+    card = ModelCard(card.content)
+    text, name = card.text, _name(repo)
+    if card.data.model_name:
+        text = re.sub(rf"^# {re.escape(card.data.model_name)}$", f"# {name}", text, count=1, flags=re.MULTILINE)
+        card.data.model_name = name
+    text = _replace_section(text, use_section(repo, with_code))
+    if license is not None:
+        card.data.license = license
+        base_model = card.data.base_model
+        text = _replace_section(text, license_section(license, base_model if isinstance(base_model, str) else None))
+    card.text = text
+    return card
+
+
+def use_section(model_id: str, with_code: bool) -> str:
+    """The section on how to load a model."""
+    if with_code:
+        requirement = (
+            "The code of the model comes with it: read it before you run it. It needs torch, torchvision, "
+            "transformers, timm and scipy. Where the `hf-detr` package is installed, `import hf_detr` does without "
+            "that code."
+        )
+    else:
+        requirement = "With the package installed (`pip install hf-detr`):"
+    return _USE.format(
+        requirement=requirement,
+        register="" if with_code else "import hf_detr  # makes the model known to transformers\n",
+        model_id=f'"{model_id}"',
+        trust=", trust_remote_code=True" if with_code else "",
+    )
+
+
+def license_section(license: str, base_model: str | None) -> str:
+    """The section on the licence of the weights."""
+    stated = f"`{license}`."
+    if license == "unknown":
+        stated = "Nobody has stated one: ask whoever shares this model before using it."
+    base = f", and so has the model that training started from, {base_model}" if base_model else ""
+    return f"## Licence of the weights\n\n{stated} The images it was trained on have terms of their own{base}."
+
+
+def _replace_section(text: str, section: str) -> str:
+    """Put a section in the place of the one with the same heading; without that one, the text stays as it is."""
+    heading = section.partition("\n")[0]
+    old = re.compile(rf"^{re.escape(heading)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    return old.sub(lambda _: f"{section}\n\n", text, count=1)
 
 
 def _card_data(evidence: CardEvidence, name: str) -> ModelCardData:
@@ -113,8 +143,8 @@ def _card_data(evidence: CardEvidence, name: str) -> ModelCardData:
         license=evidence.license,
         library_name="hf_detr",
         pipeline_tag=_TASK,
-        tags=[_TASK, "vision", "detr", evidence.preset],
-        base_model=evidence.base_model,
+        tags=[_TASK, "vision", "detr", *([evidence.preset] if evidence.preset else [])],
+        base_model=evidence.base_model if _is_on_the_hub(evidence.base_model) else None,
         datasets=[evidence.dataset_id] if evidence.dataset_id else None,
         # The Hub shows no entry without results, and rejects an empty list of them.
         eval_results=_eval_results(evidence) or None,
@@ -124,14 +154,15 @@ def _card_data(evidence: CardEvidence, name: str) -> ModelCardData:
 def _eval_results(evidence: CardEvidence) -> list[EvalResult]:
     if evidence.metrics is None:
         return []
+    name = evidence.dataset_name or "data without a name"
     return [
         EvalResult(
             task_type=_TASK,
             task_name="Object detection",
-            dataset_type=evidence.dataset_id or evidence.dataset_name,
-            dataset_name=evidence.dataset_name,
+            dataset_type=evidence.dataset_id or name,
+            dataset_name=name,
             dataset_split=evidence.dataset_split,
-            dataset_args={"fingerprint": evidence.dataset_fingerprint},
+            dataset_args={"fingerprint": evidence.dataset_fingerprint} if evidence.dataset_fingerprint else None,
             metric_type=key,
             metric_name=key,
             metric_value=round(evidence.metrics[key], 4),
@@ -142,18 +173,80 @@ def _eval_results(evidence: CardEvidence) -> list[EvalResult]:
 
 
 def _summary(evidence: CardEvidence) -> str:
-    origin = f", trained from [{evidence.base_model}](https://huggingface.co/{evidence.base_model})"
+    preset = f", preset `{evidence.preset}`" if evidence.preset else ""
+    origin = f", trained from {_link(evidence.base_model)}" if evidence.base_model else ""
     return (
-        f"An object detector of the DETR family (preset `{evidence.preset}`){origin if evidence.base_model else ''}. "
-        f"It predicts a set of boxes directly, without anchors or non-maximum suppression."
+        f"An object detector of the DETR family ({evidence.paper.name}{preset}){origin}. It predicts a set of boxes "
+        "directly, without anchors or non-maximum suppression."
     )
 
 
-def _class_rows(per_class: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
+def _intended_use(evidence: CardEvidence) -> str:
+    names = evidence.class_names
+    classes = f"{len(names)} classes" if len(names) > _LISTED_CLASSES else ", ".join(names)
+    like = f" in images like those of {evidence.dataset_name}" if evidence.dataset_name else ""
+    what = f"Finding {classes}{like}" if names else f"Finding objects{like}"
+    return (
+        f"{what}, or a start for fine-tuning on other images. Measure it on your own before anyone relies on it; it "
+        "must not be the only ground for a decision about a person."
+    )
+
+
+def _speed(evidence: CardEvidence) -> str | None:
+    speed = evidence.speed
+    if speed is None:
+        return None
+    where = f" of {evidence.hardware}" if evidence.hardware and speed.device.startswith("cpu") else ""
+    return (
+        f"Speed: {speed.images_per_second:.3g} images a second, one at a time: the forward pass alone on an image of "
+        f"{speed.width} x {speed.height} pixels, in {speed.dtype} on {speed.device}{where} (median of "
+        f"{speed.repetitions} passes)."
+    )
+
+
+def _training_rows(evidence: CardEvidence) -> Iterator[str]:
+    if evidence.dataset_name:
+        splits = ", ".join(_images(evidence, split) for split in evidence.num_images)
+        yield f"Data: {evidence.dataset_name}" + (f" ({splits})" if splits else "")
+    if evidence.dataset_fingerprint:
+        yield f"Fingerprint of the annotations: `{evidence.dataset_fingerprint}`"
+    if evidence.input_size:
+        yield "Size: " + ", ".join(f"{name} {value}" for name, value in evidence.input_size.items()).replace("_", " ")
+    if evidence.hardware:
+        yield f"Hardware: {evidence.hardware}"
+    if evidence.versions:
+        yield "Versions: " + ", ".join(f"{package} {version}" for package, version in evidence.versions.items())
+
+
+def _images(evidence: CardEvidence, split: str) -> str:
+    count = evidence.num_images.get(split)
+    return split if count is None else f"{split}: {count} images"
+
+
+def _class_rows(
+    per_class: Mapping[str, Mapping[str, float]], train_objects: Mapping[str, int]
+) -> list[tuple[str, ...]]:
     return [
-        (_cell(name), str(row["num_objects"]), *(format_value(row[key]) for key in ("AP", "AP50", "AR_100")))
+        (
+            _cell(name),
+            *([str(train_objects.get(name, 0))] if train_objects else []),
+            str(row["num_objects"]),
+            *(format_value(row[key]) for key in ("AP", "AP50", "AR_100")),
+        )
         for name, row in per_class.items()
     ]
+
+
+def _name(model_id: str) -> str:
+    return model_id.rstrip("/").split("/")[-1]
+
+
+def _is_on_the_hub(model: str | None) -> bool:
+    return model is not None and re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not Path(model).exists()
+
+
+def _link(model: str) -> str:
+    return f"[{model}](https://huggingface.co/{model})" if _is_on_the_hub(model) else f"the model in `{model}`"
 
 
 def _cell(value: Any) -> str:

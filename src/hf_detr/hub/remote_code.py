@@ -51,13 +51,22 @@ def save_with_code(
     if processor is not None and not isinstance(processor, ours):
         raise ValueError(f"processor: expected a HfDetrImageProcessor, got {type(processor).__name__}.")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    copies = [Path(shutil.copy(file, folder)) for file in code_files()]
-    # the maps come last: a folder never promises code that is not there
     model.save_pretrained(folder)
-    _add(folder / CONFIG_NAME, auto_map=_MODEL_AUTO_MAP)
     if processor is not None:
         processor.save_pretrained(folder)
+    return add_code(folder)
+
+
+def add_code(folder: Path) -> list[Path]:
+    """Copy the code into a folder with a configuration, and an image processor perhaps, and name it there.
+
+    Returns:
+        The code files, as they lie in the folder.
+    """
+    copies = [Path(shutil.copy(file, folder)) for file in code_files()]
+    # the maps come last: a folder never promises code that is not there
+    _add(folder / CONFIG_NAME, auto_map=_MODEL_AUTO_MAP)
+    if (folder / IMAGE_PROCESSOR_NAME).exists():
         _add(folder / IMAGE_PROCESSOR_NAME, auto_map=_PROCESSOR_AUTO_MAP)
     return copies
 
