@@ -109,14 +109,15 @@ class _DetectionProcessing:
                 in 0..1 or, if any value exceeds 1, in 0..255; with `do_rescale=False` they are taken as they stand.
             annotations: one per image, each `{"image_id": int, "annotations": [object, ...]}` in the COCO detection
                 format: an object has `bbox` (left, top, width, height in pixels of the displayed image),
-                `category_id` (0..K-1), `area`, and optionally `iscrowd` and `segmentation` (polygons or RLE).
+                `category_id` (0..K-1), `area`, and optionally `id`, `iscrowd` and `segmentation` (polygons or RLE).
             kwargs: any setting of the processor, for this call only, and `return_tensors`.
 
         Returns:
             `pixel_values` (B, 3, H, W) float32, padded at the right and bottom; `pixel_mask` (B, H, W) int64, 1 where
             a pixel is real (absent with `do_pad=False`); with annotations, `labels`: per image `class_labels` (T,)
             int64, `boxes` (T, 4) float32 (centre x, centre y, width, height relative to the unpadded image),
-            `area` (T,) float32 in pixels after resizing, `iscrowd` (T,) int64, `image_id` (1,), `size` (2,) after
+            `area` (T,) float32 in pixels after resizing, `iscrowd` (T,) int64, `annotation_ids` (T,) int64, -1 for an
+            object without `id`, `image_id` (1,), `size` (2,) after
             resizing and before padding, `orig_size` (2,), and on request `masks` (T, H, W) bool.
             Crowds and boxes without width or height get no label; boxes are clipped to the image.
 
@@ -596,6 +597,7 @@ def _read_object(item: Any, where: str) -> dict[str, Any]:
         "category_id": category,
         "area": float(area),
         "iscrowd": bool(item.get("iscrowd", 0)),
+        "id": _integer(item.get("id", -1), f"{where}: id"),
         "segmentation": item.get("segmentation"),
         "where": where,
     }
@@ -645,6 +647,7 @@ def _make_label(
         "boxes": box_xyxy_to_cxcywh(boxes / borders).float(),
         "area": (area * (resized[0] * resized[1]) / (height * width)).float(),
         "iscrowd": torch.zeros(len(kept), dtype=torch.int64),
+        "annotation_ids": torch.tensor([item["id"] for item in kept], dtype=torch.int64),
         "orig_size": torch.tensor((height, width)),
     }
     if with_masks:
