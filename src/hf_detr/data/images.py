@@ -1,5 +1,6 @@
 """Reading images so that every failure names the file: headers when a data set is read, pixels when it is used."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,14 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from datasets import Dataset
+from tqdm.contrib.concurrent import thread_map
 
 from .schema import DataError, locate
 
 EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
 SIXTEEN_BITS = 65535
+PROGRESS_FROM = 2000
+"""With more images than this, reading their headers takes long enough to show progress."""
 
 
 def displayed_size(path: Path, image_id: int | None = None) -> tuple[int, int]:
@@ -37,6 +41,18 @@ def size_from_header(path: Path) -> tuple[int, int] | tuple[None, None]:
         return displayed_size(path)
     except DataError:
         return None, None
+
+
+def sizes_from_headers(paths: Sequence[Path]) -> list[tuple[int, int] | tuple[None, None]]:
+    """Return `size_from_header` of many files, with a progress bar where it takes long."""
+    return thread_map(
+        size_from_header,
+        paths,
+        desc="Reading image sizes",
+        disable=len(paths) <= PROGRESS_FROM,
+        max_workers=8,
+        leave=False,
+    )
 
 
 def undecoded(dataset: Dataset) -> Dataset:

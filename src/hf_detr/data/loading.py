@@ -1,28 +1,19 @@
 """One entrance to every kind of detection data: the built-in set, or a folder in a known layout."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import DatasetDict
 
-from .coco import coco_split
+from .coco_layouts import COCO_LAYOUTS, COCO_SINGLE_LAYOUT
 from .schema import SourceSplit, dataset_from_split, locate
 from .splits import with_validation
 from .synthetic import synthetic_split
+from .voc import VOC_LAYOUTS
+from .yolo import YOLO_LAYOUTS
 
 SYNTHETIC_TRAIN_IMAGES = 500
 SYNTHETIC_VALIDATION_FIRST_ID = 1_000_000
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A way to arrange a data set in a folder: how to recognise it and how to read it."""
-
-    description: str
-    detect: Callable[[Path], bool]
-    read: Callable[[Path], dict[str, SourceSplit]]
 
 
 def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
@@ -82,57 +73,4 @@ def _synthetic(data: str, seed: int) -> dict[str, SourceSplit]:
     }
 
 
-def _coco_files(folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Return annotation file and image folder of each split of a folder laid out as COCO itself."""
-    found = {}
-    for parent in (folder, folder / "annotations"):
-        for path in sorted(parent.glob("instances_*.json")):
-            name = path.stem.removeprefix("instances_")
-            split = next((s for s, start in COCO_SPLITS.items() if name.startswith(start)), None)
-            images = next((p for p in (folder / name, folder / "images" / name) if p.is_dir()), None)
-            if split is None or images is None:
-                continue
-            if split in found:
-                raise locate(f"expected one split '{split}', found {found[split][0].name} and {path.name}", folder)
-            found[split] = (path, images)
-    return found
-
-
-COCO_SPLITS = {"train": "train", "validation": "val", "test": "test"}
-ROBOFLOW_FILE = "_annotations.coco.json"
-ROBOFLOW_FOLDERS = {"train": ("train",), "validation": ("valid", "val"), "test": ("test",)}
-
-
-def _roboflow_files(folder: Path) -> dict[str, tuple[Path, Path]]:
-    found = {}
-    for split, names in ROBOFLOW_FOLDERS.items():
-        for name in names:
-            if (folder / name / ROBOFLOW_FILE).is_file():
-                found[split] = (folder / name / ROBOFLOW_FILE, folder / name)
-    return found
-
-
-def _single_file(folder: Path) -> dict[str, tuple[Path, Path]]:
-    files = [*folder.glob("*.json"), *folder.glob("annotations/*.json")]
-    if len(files) != 1:
-        return {}
-    images = [path for path in (folder / "images", folder / "train") if path.is_dir()]
-    return {"train": (files[0], images[0] if images else folder)}
-
-
-def _coco_layout(description: str, find: Callable[[Path], dict[str, tuple[Path, Path]]]) -> Layout:
-    def read(folder: Path) -> dict[str, SourceSplit]:
-        return {split: coco_split(*files) for split, files in find(folder).items()}
-
-    return Layout(description, lambda folder: "train" in find(folder), read)
-
-
-LAYOUTS = (
-    _coco_layout(
-        "COCO: instances_train*.json and instances_val*.json, in the folder or in annotations/, "
-        "with folders of images of the same names (train2017/ for instances_train2017.json)",
-        _coco_files,
-    ),
-    _coco_layout(f"Roboflow: train/{ROBOFLOW_FILE}, valid/{ROBOFLOW_FILE} beside their images", _roboflow_files),
-    _coco_layout("a single COCO json, in the folder or in annotations/, with its images in images/", _single_file),
-)
+LAYOUTS = (*COCO_LAYOUTS, *VOC_LAYOUTS, *YOLO_LAYOUTS, COCO_SINGLE_LAYOUT)
