@@ -28,29 +28,41 @@ class DetectionCollator:
     Args:
         image_processor: an image processor that takes COCO detection annotations.
         augmentation: maps an image, uint8 (3, H, W), and a target with `boxes` (tv_tensors, xyxy), `labels`, `area`
-            and `iscrowd` to the same, already at its final size. None: the image processor resizes.
+            and `iscrowd` to the same, already at its final size. It also gets `masks` (tv_tensors, (T, H, W)) if it
+            has an attribute `uses_masks` that is true and the data has them. None: the image processor resizes.
+        masks: add `masks` (T, H, W), bool, of the padded image, to the labels: much memory, for models that segment.
     """
 
-    def __init__(self, image_processor: Any, augmentation: Augmentation | None = None):
+    def __init__(self, image_processor: Any, augmentation: Augmentation | None = None, masks: bool = False):
         self.image_processor = image_processor
         self.augmentation = augmentation
+        self.masks = masks
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Return the batch; `labels` is a list of dicts of tensors, one per image.
 
         Raises:
-            DataError: an image cannot be decoded.
+            DataError: an image or a mask cannot be decoded, or masks are asked for where the data has none.
         """
-        images, annotations = [], []
+        load_masks = self.masks or getattr(self.augmentation, "uses_masks", False)
+        images, annotations, targets = [], [], []
         for row in rows:
-            pixels, target = load_example(row, masks=getattr(self.augmentation, "uses_masks", False))
+            pixels, target = load_example(row, masks=load_masks)
+            if self.masks and "masks" not in target:
+                raise locate(
+                    "expected a mask of the objects, found none", None, row["image_id"], None, "instance_mask"
+                )
             if self.augmentation is not None:
                 pixels, target = self.augmentation(pixels, target)
             images.append(pixels)
             annotations.append(coco_annotation(row["image_id"], target))
+            targets.append(target)
         batch = self.image_processor(
             images=images, annotations=annotations, do_resize=self.augmentation is None, return_tensors="pt"
         )
+        if self.masks:
+            for label, target in zip(batch["labels"], targets, strict=True):
+                label["masks"] = padded_masks(target, label["size"].tolist(), batch["pixel_values"].shape[2:])
         return {name: batch[name] for name in ("pixel_values", "pixel_mask", "labels")}
 
 
@@ -88,7 +100,8 @@ def instance_masks(row: Mapping[str, Any]) -> tv_tensors.Mask:
 def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, Any]:
     """Return the objects of a row as tensors.
 
-    These are `boxes` (T, 4) in xyxy pixels and, each (T,), `labels`, `area`, `iscrowd` and `ids` of the annotations.
+    These are `boxes` (T, 4) in xyxy pixels and, each (T,), `labels`, `area`, `iscrowd` and `ids`, which tell the
+    objects of all images apart: their own numbers may begin anew with each image.
     """
     objects = row["objects"]
     boxes = torch.tensor(objects["bbox"], dtype=torch.float32).reshape(-1, 4)
@@ -98,8 +111,17 @@ def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, An
         "labels": torch.tensor(objects["category"], dtype=torch.int64),
         "area": torch.tensor(objects["area"], dtype=torch.float32),
         "iscrowd": torch.tensor(objects["iscrowd"], dtype=torch.int64),
-        "ids": torch.tensor(objects["id"], dtype=torch.int64),
+        # of integers, so the same in every process and run
+        "ids": torch.tensor([hash((row["image_id"], number)) for number in objects["id"]], dtype=torch.int64),
     }
+
+
+def padded_masks(target: Mapping[str, torch.Tensor], size: Sequence[int], canvas: Sequence[int]) -> torch.Tensor:
+    """Return the masks (T, H, W) of all objects but crowds, which get no label, resized and padded like their image."""
+    masks = target["masks"].as_subclass(torch.Tensor)[target["iscrowd"] == 0]
+    if tuple(masks.shape[1:]) != tuple(size):
+        masks = functional.resize(tv_tensors.Mask(masks), list(size)).as_subclass(torch.Tensor)
+    return functional.pad(masks, [0, 0, canvas[1] - size[1], canvas[0] - size[0]])
 
 
 def coco_annotation(image_id: int, target: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Training arguments with the defaults of the DETR family."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,8 @@ class HfDetrTrainingArguments(TrainingArguments):
 
     Weight decay, gradient clipping and the base learning rate are those of the DETR paper (Carion et al., 2020); the
     step schedule of its 300-epoch runs is replaced by warm-up and cosine decay, which need no tuning to the length.
+    What depends on the length of the run is a share of its optimizer steps: the warm-up (`warmup_steps` below 1,
+    within `warmup_bounds`), the part at the full rate (`flat_share`), the memory of the moving average (`ema_share`).
     """
 
     backbone_learning_rate: float | None = field(
@@ -46,6 +49,25 @@ class HfDetrTrainingArguments(TrainingArguments):
             "help": "The share of the run's optimizer steps that the moving average looks back over."
         },
     )
+    flat_share: float = field(
+        default=0.0,
+        metadata={
+            "help": "The share of the optimizer steps, after the warm-up, at the full learning rate: the cosine decay "
+            "takes the rest. 0 is the plain cosine."
+        },
+    )
+    warmup_bounds: tuple[int, int] = field(
+        default=(20, 2000),
+        metadata={
+            # Adam's second moments, which look back over 1000 steps, settle in about 2000 of them.
+            "help": "The fewest and the most optimizer steps of a warm-up that is given as a share of the run. A run "
+            "of few steps spends no more than a tenth of them on it."
+        },
+    )
+    decay_biases_and_norms: bool = field(
+        default=True,
+        metadata={"help": "Let weight decay act on biases and norms too, as published DETR models do."},
+    )
     learning_rate: float = 1e-4
     weight_decay: float = 1e-4
     max_grad_norm: float = 0.1
@@ -55,3 +77,31 @@ class HfDetrTrainingArguments(TrainingArguments):
     dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)
     # The image and objects columns are no arguments of the model, but the collator needs them.
     remove_unused_columns: bool | None = False
+
+    def __post_init__(self):
+        """Check what `transformers` does not know.
+
+        Raises:
+            ValueError: a share is not one, the bounds are in the wrong order, or `flat_share` meets another schedule.
+        """
+        super().__post_init__()
+        if not 0 < self.ema_share <= 1:
+            raise ValueError(f"ema_share must be above 0 and at most 1, got {self.ema_share}")
+        if not 0 <= self.flat_share < 1:
+            raise ValueError(f"flat_share must be at least 0 and below 1, got {self.flat_share}")
+        if self.flat_share and self.lr_scheduler_type != SchedulerType.COSINE:
+            raise ValueError(f"flat_share is for the cosine schedule, not for {self.lr_scheduler_type.value}")
+        fewest, most = self.warmup_bounds
+        if not 0 <= fewest <= most:
+            raise ValueError(
+                f"warmup_bounds must be two numbers of steps, the smaller one first, got {(fewest, most)}"
+            )
+
+    def get_warmup_steps(self, num_training_steps: int) -> int:
+        """Return the number of optimizer steps of the warm-up in a run of `num_training_steps`."""
+        if self.warmup_steps == 0 or self.warmup_steps >= 1:
+            return int(self.warmup_steps)
+        fewest, most = self.warmup_bounds
+        share = math.ceil(self.warmup_steps * num_training_steps)
+        fewest = min(fewest, num_training_steps // 10)
+        return min(max(share, fewest), most)

@@ -7,28 +7,34 @@ from torch import nn
 
 
 def parameter_groups(
-    model: nn.Module, learning_rate: float, weight_decay: float, multipliers: Mapping[str, float]
+    model: nn.Module,
+    learning_rate: float,
+    weight_decay: float,
+    multipliers: Mapping[str, float],
+    decay_biases_and_norms: bool = True,
 ) -> list[dict[str, Any]]:
     """Group the trainable parameters of `model` by learning rate.
 
     Args:
         model: the model to train; parameters that need no gradient are left out.
         learning_rate: the base rate.
-        weight_decay: applied to every parameter, biases and norms included, as published DETR models do.
+        weight_decay: of the parameters.
         multipliers: substring of a parameter's name -> factor on `learning_rate`. The first substring in the order
             of the mapping that occurs in a name counts; names without one get factor 1.
+        decay_biases_and_norms: whether parameters of one dimension decay too, as in published DETR models.
 
     Returns:
-        groups for a torch optimizer, that of factor 1 first: its rate is the one the Trainer reports.
+        groups for a torch optimizer, one of factor 1 first: its rate is the one the Trainer reports.
     """
-    by_factor: dict[float, list[nn.Parameter]] = {1.0: []}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, weight_decay): []}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         factor = next((factor for part, factor in multipliers.items() if part in name), 1.0)
-        by_factor.setdefault(float(factor), []).append(parameter)
+        decay = weight_decay if decay_biases_and_norms or parameter.ndim > 1 else 0.0
+        groups.setdefault((float(factor), decay), []).append(parameter)
     return [
-        {"params": parameters, "lr": learning_rate * factor, "weight_decay": weight_decay}
-        for factor, parameters in by_factor.items()
+        {"params": parameters, "lr": learning_rate * factor, "weight_decay": decay}
+        for (factor, decay), parameters in groups.items()
         if parameters
     ]

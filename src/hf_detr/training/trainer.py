@@ -11,6 +11,7 @@ from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
+from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_detr.data import DetectionCollator, category_names
@@ -93,6 +94,9 @@ class HfDetrTrainer(Trainer):
         # The loss is normalised over the whole optimizer step: `Trainer` must not divide it again.
         self.model_accepts_loss_kwargs = True
         self.per_class: dict[str, dict[str, float]] = {}
+        # The result of `CocoMetrics` that belongs to the present weights and the evaluation set.
+        self._result: dict[str, Any] | None = None
+        self._evaluated_step: int | None = None
         self._evaluator: DetectionEvaluator | None = None
         # Loss terms of the batches of this optimizer step, and of the steps since the last log.
         self._step_terms: list[dict[str, Tensor]] = []
@@ -119,7 +123,11 @@ class HfDetrTrainer(Trainer):
         if self.model_wrapped is self.model:
             self.model.__dict__.pop("_is_accelerate_prepared", None)
         self._follow_weights()
-        return super().train(*args, **kwargs)
+        output = super().train(*args, **kwargs)
+        best = self.state.best_global_step if self.args.load_best_model_at_end else None
+        if self._evaluated_step != (best or self.state.global_step):
+            self._result = None  # that of other weights
+        return output
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """Return the evaluation data loader, which does not augment."""
@@ -146,13 +154,34 @@ class HfDetrTrainer(Trainer):
         if self.optimizer is None:
             model = self.model if model is None else model
             groups = parameter_groups(
-                model, self.args.learning_rate, self.args.weight_decay, self._learning_rate_multipliers()
+                model,
+                self.args.learning_rate,
+                self.args.weight_decay,
+                self._learning_rate_multipliers(),
+                self.args.decay_biases_and_norms,
             )
             optimizer_class, keywords = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
                 self.args, model
             )
             self.optimizer = optimizer_class(groups, **keywords)
         return self.optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """Build the schedule of the learning rate over a run of `num_training_steps` optimizer steps."""
+        if self.lr_scheduler is not None or not self.args.flat_share:
+            return super().create_scheduler(num_training_steps, optimizer)
+        warmup = self.args.get_warmup_steps(num_training_steps)
+        flat = min(round(self.args.flat_share * num_training_steps), num_training_steps - warmup)
+        self.lr_scheduler = get_wsd_schedule(
+            self.optimizer if optimizer is None else optimizer,
+            num_warmup_steps=warmup,
+            num_stable_steps=flat,
+            num_decay_steps=num_training_steps - warmup - flat,
+        )
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
 
     def _learning_rate_multipliers(self) -> dict[str, float]:
         config = self.model.config
@@ -293,6 +322,8 @@ class HfDetrTrainer(Trainer):
         if not compute_result:
             return {}
         metrics = self._evaluator.compute()
+        if self._evaluator.dataset is self.eval_dataset:
+            self._result, self._evaluated_step = dict(metrics), self.state.global_step
         self.per_class = metrics.pop("per_class")
         return metrics
 
@@ -308,6 +339,23 @@ class HfDetrTrainer(Trainer):
                 mean = torch.stack([step[name] for step in steps]).mean()
                 logs[name] = self.accelerator.reduce(mean, "mean").item()
         super().log(logs, start_time)
+
+    def create_model_card(self, **known: Any) -> None:
+        """Write the model card, README.md in `args.output_dir`, from what is known of this run.
+
+        Args:
+            **known: fields of `CardEvidence`, which go before what is found, for example `dataset_name` or `license`.
+                `push_to_hub` passes on what it is given; its `model_name` and `tags` are left out.
+        """
+        if not self.is_world_process_zero():
+            return
+        from hf_detr.hub.evidence import evidence_of
+        from hf_detr.hub.model_card import build_model_card
+
+        for name in ("model_name", "tags"):
+            known.pop(name, None)
+        known.setdefault("model_id", self.hub_model_id or str(self.args.output_dir))
+        build_model_card(evidence_of(self, self._result, **known)).save(Path(self.args.output_dir) / "README.md")
 
 
 def _step_totals(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
