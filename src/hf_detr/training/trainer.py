@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
@@ -24,6 +24,7 @@ from .finite_steps import FiniteSteps, NonFiniteLossError
 from .packed_labels import pack_labels
 from .parameter_groups import parameter_groups
 from .seeding import SeededCollator
+from .streaming import TrainingStream, check_object_count
 
 
 class HfDetrTrainer(Trainer):
@@ -41,7 +42,8 @@ class HfDetrTrainer(Trainer):
         model: a model for object detection.
         args: the training arguments.
         data_collator: rows of the training set -> batch; without it, a `DetectionCollator` that does not augment.
-        train_dataset, eval_dataset: data sets in the schema of `hf_detr.data`.
+        train_dataset, eval_dataset: data sets in the schema of `hf_detr.data`; the training set may be a stream
+            (`load_streaming_data`), which needs `args.max_steps` and is read and divided by `TrainingStream`.
         processing_class: the image processor; it is saved with the model.
         plain_data_collator: takes the place of `data_collator` in the last `args.plain_epochs_share` of the epochs.
         eval_data_collator: rows of an evaluation set -> batch; without it, a `DetectionCollator`.
@@ -58,7 +60,7 @@ class HfDetrTrainer(Trainer):
         model: PreTrainedModel | nn.Module | None = None,
         args: HfDetrTrainingArguments | None = None,
         data_collator: Callable[[Sequence[dict]], Any] | None = None,
-        train_dataset: Dataset | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
         processing_class: BaseImageProcessor | None = None,
         *,
@@ -117,7 +119,8 @@ class HfDetrTrainer(Trainer):
         """
         if _has_annotations(self.train_dataset):
             check_classes(self.train_dataset, self._class_names())
-            check_object_counts(self.train_dataset, self.model.config.num_queries)
+            if isinstance(self.train_dataset, Dataset):  # a stream is checked row by row
+                check_object_counts(self.train_dataset, self.model.config.num_queries)
         # accelerate marks a model that was evaluated before as prepared for training too, and would then not average
         # the gradients of several processes.
         if self.model_wrapped is self.model:
@@ -128,6 +131,27 @@ class HfDetrTrainer(Trainer):
         if self._evaluated_step != (best or self.state.global_step):
             self._result = None  # that of other weights
         return output
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the training data loader; a stream is divided between the ranks by `TrainingStream`."""
+        if not isinstance(self.train_dataset, IterableDataset):
+            return super().get_train_dataloader()
+        args = self.args
+        batch_size = args.per_device_train_batch_size
+        steps_of_rank = args.max_steps * args.gradient_accumulation_steps
+        stream = TrainingStream(
+            self.train_dataset, args.seed, args.shuffle_buffer, self.model.config.num_queries,
+            steps_of_rank * batch_size, batch_size, args.process_index, args.world_size,
+        )  # fmt: skip
+        # Not prepared by accelerate, which would divide the stream once more.
+        return DataLoader(
+            stream,
+            batch_size,
+            num_workers=args.dataloader_num_workers,
+            collate_fn=self.data_collator,
+            pin_memory=args.dataloader_pin_memory,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )
 
     def get_eval_dataloader(self, eval_dataset: str | Dataset | None = None) -> DataLoader:
         """Return the evaluation data loader, which does not augment."""
@@ -385,16 +409,12 @@ def check_object_counts(dataset: Dataset, num_queries: int) -> None:
     """Check that a model with `num_queries` queries can find all objects of each image, without decoding images.
 
     Raises:
-        ValueError: an image has more objects than that, not counting crowd regions, which are no targets.
+        ValueError: see `check_object_count`.
     """
     for image_id, objects in annotation_rows(dataset):
-        count = len(objects["iscrowd"]) - sum(objects["iscrowd"])
-        if count > num_queries:
-            raise ValueError(
-                f"image id {image_id} of the training set has {count} objects, but the model has only {num_queries} "
-                f"queries: build it with num_queries={count} or more"
-            )
+        check_object_count(image_id, objects, num_queries)
 
 
 def _has_annotations(dataset: Any) -> bool:
-    return isinstance(dataset, Dataset) and set(ANNOTATION_COLUMNS) <= set(dataset.column_names)
+    is_set = isinstance(dataset, Dataset | IterableDataset)
+    return is_set and set(ANNOTATION_COLUMNS) <= set(dataset.column_names or ())
