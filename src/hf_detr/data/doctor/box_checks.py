@@ -26,7 +26,7 @@ def with_boxes_in_pixels(split: ExaminedSplit) -> tuple[ExaminedSplit, list[Find
     findings = finding(
         "box_format",
         Severity.ERROR,
-        f"boxes of {split.name} say that all are written as {found.name}: {found.evidence}",
+        f"boxes of {split.name} contradict their format; it seems to be {found.name}: {found.evidence}",
         "convert them to what the layout asks for: (x, y, width, height) in pixels for COCO, for instance",
         (split.box_place(index, f"bbox {_shown(split.boxes.item[index].bbox)}") for index in found.misfits.tolist()),
     )

@@ -17,6 +17,8 @@ MOST_UNEXPLAINED = 0.1
 NORMALISED_SHARE = 0.95
 """With this share of the boxes between 0 and 1, they are not pixels."""
 NORMALISED_SLACK = 1e-3
+FAR_BEYOND = 3.0
+"""Image sizes from the origin: corners taken for sizes reach at most two."""
 
 Reading = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """From boxes (N, 4) as they came and image sizes (N, 2) to (x, y, width, height) in pixels, (N, 4)."""
@@ -96,8 +98,10 @@ def _centre_undone(bbox: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.concatenate((bbox[:, :2] + bbox[:, 2:] / 2, bbox[:, 2:]), axis=1)
 
 
-def _unscaled_centre(bbox: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    return bbox / np.tile(sizes, 2)
+def _scale_undone(bbox: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    # Made small enough, any box fits: only one that reaches far beyond its image was scaled once too often.
+    far = (bbox[:, :2] + bbox[:, 2:] > FAR_BEYOND * sizes).any(axis=1, keepdims=True)
+    return np.where(far, bbox / np.tile(sizes, 2), np.nan)
 
 
 PIXEL_READINGS: dict[str, Reading] = {
@@ -111,6 +115,6 @@ YOLO_READINGS: dict[str, Reading] = {
     "left, top, right, bottom where YOLO has centre and size": lambda bbox, sizes: _from_corners(
         _centre_undone(bbox, sizes), sizes
     ),
-    "pixels where YOLO has shares of the image": _unscaled_centre,
+    "pixels where YOLO has shares of the image": _scale_undone,
 }
 """Formats that a YOLO label file is written in by mistake, after its reader turned centre into corner."""

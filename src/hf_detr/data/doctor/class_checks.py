@@ -19,7 +19,10 @@ def class_counts(split: ExaminedSplit) -> dict[str, int]:
     """Return the number of objects of each declared class, in the order of the labels."""
     label = split.boxes.label
     counts = np.bincount(label[label != NOT_DECLARED], minlength=len(split.names)).tolist()
-    return dict(zip(split.names.values(), counts, strict=True))
+    by_name = dict.fromkeys(split.names.values(), 0)
+    for name, count in zip(split.names.values(), counts, strict=True):
+        by_name[name] += count  # a name may be declared twice, by mistake
+    return by_name
 
 
 def class_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:

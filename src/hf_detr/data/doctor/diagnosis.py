@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from rich.console import Console
 from rich.progress import track
 
 from hf_detr.training.recipe import default_image_size
@@ -49,13 +49,13 @@ class Diagnosis:
         return sum(found.severity == severity for found in self.findings)
 
 
-def examine(data: str | Path, seed: int = 0, show_progress: bool = False) -> Diagnosis:
+def examine(data: str | Path, seed: int = 0, progress_on: Console | None = None) -> Diagnosis:
     """Read every image and annotation of a data set once and say what is wrong with it.
 
     Args:
         data: a folder, or what else `load_detection_data` takes.
         seed: as in `load_detection_data`.
-        show_progress: show a progress bar.
+        progress_on: show a progress bar there.
 
     Raises:
         DataError: there is no such data set, or its annotations cannot be read at all.
@@ -65,7 +65,7 @@ def examine(data: str | Path, seed: int = 0, show_progress: bool = False) -> Dia
     for name, source in sources.items():
         read = read_all(source.records)
         total = len(source.records) if isinstance(source.records, Sized) else None
-        read = track(read, f"Reading {name}", total=total, disable=not show_progress)
+        read = track(read, f"Reading {name}", total=total, console=progress_on, disable=progress_on is None)
         splits[name], found = with_boxes_in_pixels(examined_split(name, source, read))
         format_findings += found
     recommendation = recommend(str(data), splits)
@@ -111,12 +111,8 @@ def _empty_splits(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
 
 def _other_refusals(splits: Mapping[str, ExaminedSplit], findings: list[Finding]) -> list[Finding]:
     """Return the records that loading refuses for a reason that no error names yet."""
-    named = {
-        (place.split, place.image_id)
-        for found in findings
-        if found.severity is Severity.ERROR
-        for place in found.places
-    }
+    errors = [found for found in findings if found.severity is Severity.ERROR]
+    named = {(place.split, place.image_id) for found in errors for place in found.places}
     places = [
         split.place(index, reason)
         for split in splits.values()

@@ -1,4 +1,4 @@
-"""A split after everything in it was read once: its records without pixels, what the pixels said, its boxes as arrays."""
+"""A split after everything in it was read once: records without pixels, what the pixels said, boxes as arrays."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +23,8 @@ class Boxes:
         image: (N,) int64, the position of the object's image in the split.
         item: the objects themselves.
         bbox: (N, 4) float64, (x, y, width, height) in pixels; NaN where there are not four numbers.
-        image_size: (N, 2) float64, (width, height) that the annotation gives the image; NaN where it gives none.
+        image_size: (N, 2) float64, (width, height) of the object's image; NaN where annotation and file disagree or
+            neither tells: nothing can be said about its boxes then.
         label: (N,) int64, the class; `NOT_DECLARED` where the category is not.
         crowd: (N,) bool.
     """
@@ -98,7 +99,12 @@ def examined_split(name: str, split: SourceSplit, read: Iterable[tuple[SourceIma
             refusals[index] = str(error)
         records.append(replace(record, image=_path(record.image), instance_mask=None))
         facts.append(fact)
-    return ExaminedSplit(name, split.source, split.names, records, facts, refusals, _boxes(records, labels))
+    return ExaminedSplit(name, split.source, split.names, records, facts, refusals, _boxes(records, facts, labels))
+
+
+def size_agrees(record: SourceImage, fact: ImageFacts) -> bool:
+    """Whether the annotation does not contradict the image file about its size."""
+    return fact.size is None or record.width is None or fact.size == (record.width, record.height)
 
 
 def _path(image: Any) -> str | None:
@@ -107,16 +113,19 @@ def _path(image: Any) -> str | None:
     return str(image) if isinstance(image, str | Path) else None
 
 
-def _boxes(records: Sequence[SourceImage], labels: Mapping[Hashable, int]) -> Boxes:
+def _boxes(records: Sequence[SourceImage], facts: Sequence[ImageFacts], labels: Mapping[Hashable, int]) -> Boxes:
     items = [item for record in records for item in record.objects]
     counts = [len(record.objects) for record in records]
-    sizes = np.array([as_numbers((record.width, record.height), 2) for record in records]).reshape(-1, 2)
+    sizes = [
+        as_numbers((record.width, record.height) if size_agrees(record, fact) else (), 2)
+        for record, fact in zip(records, facts, strict=True)
+    ]
     image = np.repeat(np.arange(len(records)), counts)
     return Boxes(
         image=image,
         item=items,
         bbox=np.array([as_numbers(item.bbox, 4) for item in items]).reshape(-1, 4),
-        image_size=sizes[image],
+        image_size=np.array(sizes).reshape(-1, 2)[image],
         label=np.array([labels.get(item.category, NOT_DECLARED) for item in items], dtype=np.int64),
         crowd=np.array([item.iscrowd == 1 for item in items], dtype=bool),
     )

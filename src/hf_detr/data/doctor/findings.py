@@ -5,9 +5,6 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-SHOWN_PLACES = 10
-"""A report names this many places of a finding; `report.json` has them all."""
-
 
 class Severity(StrEnum):
     """How bad a finding is.
@@ -48,7 +45,7 @@ class Finding:
     Attributes:
         kind: its name for programs, such as "outside_box".
         severity: how bad it is.
-        title: what was found, in words, to stand behind a count.
+        title: what was found, in words.
         advice: what to do about it.
         places: where, each occurrence once.
     """
@@ -65,9 +62,13 @@ class Finding:
         return len(self.places)
 
     @property
-    def shown(self) -> list[str]:
-        """The first places as text, and how many more there are."""
-        lines = [str(place) for place in self.places[:SHOWN_PLACES]]
+    def headline(self) -> str:
+        """What was found and how often."""
+        return f"{self.title} ({self.count})"
+
+    def shown(self, most: int) -> list[str]:
+        """Return the first places as text, and how many more there are."""
+        lines = [str(place) for place in self.places[:most]]
         left = self.count - len(lines)
         return [*lines, f"and {left} more"] if left else lines
 

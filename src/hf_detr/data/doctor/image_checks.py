@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .copies import groups_of_copies, identical
-from .examined import ExaminedSplit
+from .examined import ExaminedSplit, size_agrees
 from .findings import Finding, Place, Severity, finding
 from .image_facts import ImageFacts
 
@@ -26,7 +26,7 @@ def image_findings(split: ExaminedSplit) -> list[Finding]:
             repeated.append(split.place(index, f"also the id of {Path(split.place(first).file or '').name}"))
         if fact.problem:
             problems[fact.problem_kind].append(split.place(index, fact.problem))
-        elif record.width is not None and fact.size != (record.width, record.height):
+        elif not size_agrees(record, fact):
             other_size.append(split.place(index, _size_problem((record.width, record.height), fact)))
         if fact.rotated:
             turned.append(split.place(index, f"EXIF orientation {fact.orientation}"))
@@ -138,7 +138,7 @@ def _without_objects(split: ExaminedSplit) -> list[Finding]:
     return finding(
         "image_without_objects",
         Severity.NOTE,
-        f"of {len(split.records)} images in {split.name} have no annotation",
+        f"images of {split.name} without annotation, of {len(split.records)}",
         "right if they show no object: then they teach what is background; wrong if nobody annotated them yet",
         (split.place(index) for index in bare),
     )

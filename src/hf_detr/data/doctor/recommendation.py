@@ -102,8 +102,8 @@ def tiny_findings(split: ExaminedSplit, image_size: int) -> list[Finding]:
     return finding(
         "tiny_object",
         severity,
-        f"of {known} objects in {split.name} are smaller than {TINY_SIDE:g}x{TINY_SIDE:g} pixels once the shortest "
-        f"edge of the image is {image_size}",
+        f"objects, of {known} in {split.name}, are smaller than {TINY_SIDE:g}x{TINY_SIDE:g} pixels when images are "
+        f"resized to {image_size}",
         "train with larger images (--image-size), or cut the images into tiles",
         (split.box_place(index, f"{sides[index]:.1f} pixels") for index in tiny),
     )
@@ -124,8 +124,8 @@ def _image_size(preset: str, train: ExaminedSplit) -> Choice:
         return Choice(default, f"the default of '{preset}'; there are no boxes to judge by")
     small = float(np.quantile(sides, SMALL_SHARE))
     if small >= SMALL_SIDE:
-        reason = f"the default of '{preset}': all but {SMALL_SHARE:.0%} of the objects cover at least {small:.0f} pixels a side"
-        return Choice(default, reason)
+        enough = f"all but {SMALL_SHARE:.0%} of the objects cover at least {small:.0f} pixels a side"
+        return Choice(default, f"the default of '{preset}': {enough}")
     wanted = _next_multiple(default * SMALL_SIDE / small)
     native = float(np.median([min(fact.size) for fact in train.facts if fact.size] or [LARGEST_SIZE]))
     largest = max(default, min(LARGEST_SIZE, _next_multiple(native)))

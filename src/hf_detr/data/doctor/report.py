@@ -7,6 +7,7 @@ from typing import Any
 
 from PIL import Image
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -23,7 +24,8 @@ PICTURES = {
     "sizes.png": "Sizes and shapes of the boxes",
     "classes.png": "Objects of each class",
 }
-PLACES_IN_TERMINAL = 3
+PLACES_IN_TERMINAL, PLACES_IN_REPORT = 3, 20
+"""So many places of a finding are named; `report.json` has them all."""
 
 
 def check_output(data: str, output: Path) -> None:
@@ -97,8 +99,8 @@ def as_markdown(diagnosis: Diagnosis, pictures: list[str]) -> str:
     lines = [f"# Report on {diagnosis.data}", "", verdict(diagnosis), "", *_statistics_lines(diagnosis)]
     lines += ["", "## Findings", ""]
     for found in diagnosis.findings:
-        lines += [f"### {found.severity.value.capitalize()}: {found.count} {found.title}", ""]
-        lines += [f"To do: {found.advice}.", "", *(f"- `{line}`" for line in found.shown), ""]
+        lines += [f"### {found.severity.value.capitalize()}: {found.headline}", ""]
+        lines += [f"To do: {found.advice}.", "", *(f"- `{line}`" for line in found.shown(PLACES_IN_REPORT)), ""]
     if not diagnosis.findings:
         lines += ["None.", ""]
     lines += ["## Recommendation", "", "| | | because |", "| --- | --- | --- |"]
@@ -116,7 +118,7 @@ def terminal_report(diagnosis: Diagnosis) -> RenderableType:
     """Return the report for the terminal."""
     parts: list[RenderableType] = [_statistics_table(diagnosis), Text()]
     for found in diagnosis.findings:
-        parts += [_finding_text(found)]
+        parts += _finding_parts(found)
     table = Table("", "", "because", title="Recommendation", title_justify="left", show_header=False)
     for name, choice in diagnosis.recommendation.choices.items():
         table.add_row(name.replace("_", " "), str(choice.value), choice.reason)
@@ -134,16 +136,12 @@ def verdict(diagnosis: Diagnosis) -> str:
     return f"Ready to train on: {numbers}."
 
 
-def _finding_text(found: Finding) -> Text:
-    text = Text()
-    text.append(found.severity.value.upper(), style=f"bold {COLOURS[found.severity]}")
-    text.append(f" {found.count} {found.title}\n", style="bold")
-    shown = [str(place) for place in found.places[:PLACES_IN_TERMINAL]]
-    left = found.count - len(shown)
-    for line in [*shown, f"and {left} more"] if left else shown:
-        text.append(f"  - {line}\n")
-    text.append(f"  To do: {found.advice}.\n")
-    return text
+def _finding_parts(found: Finding) -> list[RenderableType]:
+    headline = Text.assemble(
+        (found.severity.value.upper(), f"bold {COLOURS[found.severity]}"), (f" {found.headline}", "bold")
+    )
+    lines = [*found.shown(PLACES_IN_TERMINAL), f"To do: {found.advice}."]
+    return [headline, *(Padding(Text(line), (0, 0, 0, 4)) for line in lines), Text()]
 
 
 def _statistics(diagnosis: Diagnosis) -> list[list[str]]:
