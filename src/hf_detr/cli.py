@@ -39,7 +39,11 @@ def train(
     preset: Annotated[str, typer.Option(help="The model to build; `hf-detr presets` lists them.")] = "tiny",
     model: Annotated[str | None, typer.Option(help="Fine-tune this model folder or repository instead.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimizer steps, in place of epochs.", min=1)] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="Read the training images as they arrive; needs --steps.")
+    ] = False,
+    batch_size: Annotated[int | None, typer.Option(help="Images in a batch of each rank.", min=1)] = None,
     image_size: Annotated[int | None, typer.Option(help="Shortest edge of the images, in pixels.", min=32)] = None,
     queries: Annotated[int | None, typer.Option(help="The most objects to find in an image.", min=1)] = None,
     learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
@@ -94,7 +98,6 @@ def doctor(
         diagnosis = examine(data, seed, progress_on=console)
         files = write_report(diagnosis, output)
         console.print(terminal_report(diagnosis))
-        console.print(f"[bold]{'' if diagnosis.trainable else 'Then: '}[/bold]", end="")
         console.print(diagnosis.recommendation.command, soft_wrap=True, highlight=False, markup=False)
         console.print(f"report: {files[0]}", soft_wrap=True)
     if not diagnosis.trainable:

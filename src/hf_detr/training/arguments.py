@@ -31,6 +31,10 @@ class HfDetrTrainingArguments(TrainingArguments):
             "augmentation is switched off before the end."
         },
     )
+    shuffle_buffer: int = field(
+        default=1000,
+        metadata={"help": "Rows of a stream that are shuffled at a time; they are held in memory, images undecoded."},
+    )
     max_skipped_steps: int = field(
         default=10,
         metadata={"help": "Training stops with an error after this many steps in a row without a finite loss."},

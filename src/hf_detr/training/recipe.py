@@ -5,6 +5,8 @@ from pathlib import Path
 
 import torch
 
+from hf_detr.ranks import world_size
+
 from .arguments import HfDetrTrainingArguments
 
 SMALL_PRESETS = ("tiny",)
@@ -20,10 +22,11 @@ def default_image_size(preset: str) -> int:
 
 def training_arguments(
     preset: str,
-    num_train_images: int,
+    num_train_images: int | None,
     output_dir: str | Path,
     *,
     epochs: int | None = None,
+    steps: int | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
@@ -32,10 +35,11 @@ def training_arguments(
 
     Args:
         preset: a name of `available_presets()`.
-        num_train_images: the size of the training set.
+        num_train_images: the size of the training set; None for a stream, which needs `steps`.
         output_dir: where checkpoints go.
         epochs: passes over the data; 50 by default, the short schedule of the literature.
-        batch_size: images in a batch; 4 by default for the small presets and 2, the published number, for others.
+        steps: optimizer steps, in place of epochs.
+        batch_size: images in a batch of each rank; 4 by default for the small presets and 2, the published number, for others.
         learning_rate: the base rate; by default 5e-4 for the small presets and the published 1e-4 for others.
         seed: of everything random.
 
@@ -46,16 +50,21 @@ def training_arguments(
     epochs = 50 if epochs is None else epochs
     batch_size = (4 if small else 2) if batch_size is None else batch_size
     learning_rate = (5e-4 if small else 1e-4) if learning_rate is None else learning_rate
-    for name, value in {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}.items():
+    numbers = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    for name, value in (numbers if steps is None else {**numbers, "steps": steps}).items():
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
 
-    steps_per_epoch = math.ceil(num_train_images / batch_size)
-    steps_per_evaluation = steps_per_epoch * math.ceil(epochs / EVALUATIONS)
+    if steps is None:
+        steps_per_epoch = math.ceil(num_train_images / (batch_size * world_size()))
+        steps_per_evaluation = steps_per_epoch * math.ceil(epochs / EVALUATIONS)
+    else:
+        steps_per_epoch = steps_per_evaluation = math.ceil(steps / EVALUATIONS)
     on_cuda = torch.cuda.is_available()
     return HfDetrTrainingArguments(
         output_dir=str(output_dir),
         num_train_epochs=epochs,
+        max_steps=-1 if steps is None else steps,
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,

@@ -2,12 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict
+from datasets import Dataset, IterableDataset
 from transformers import BaseImageProcessor, PreTrainedModel, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -17,6 +17,7 @@ from hf_detr.data import (
     build_augmentation,
     category_names,
     load_detection_data,
+    load_streaming_data,
     undecoded,
 )
 from hf_detr.hub.evidence import CardEvidence, evidence_of, recipe_of
@@ -24,6 +25,7 @@ from hf_detr.hub.model_card import build_model_card
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detr import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments
 from .callbacks import PredictionPictures, ResultFiles
@@ -43,7 +45,8 @@ class RunOptions:
         output: the model folder to write.
         preset: the model to build.
         model: a folder or repository to start from instead of a new model.
-        epochs, batch_size, learning_rate: see `training_arguments`.
+        epochs, steps, batch_size, learning_rate: see `training_arguments`.
+        streaming: read the training data as they arrive; see `load_streaming_data`. Needs `steps`.
         image_size: the shortest edge of the images in pixels.
         queries: the number of queries, the most objects that the model finds in an image; None for the preset's.
         augmentation: one of `AUGMENTATIONS`; "strong" gives way to "published" in the last epochs.
@@ -59,6 +62,8 @@ class RunOptions:
     preset: str = "tiny"
     model: str | None = None
     epochs: int | None = None
+    steps: int | None = None
+    streaming: bool = False
     batch_size: int | None = None
     learning_rate: float | None = None
     image_size: int | None = None
@@ -91,23 +96,28 @@ def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ())
         ValueError: an option, the data or the output folder cannot be used; nothing is changed then.
     """
     augmentation_options(options.augmentation)
-    checkpoint = check_output(options)
-    data = load_detection_data(options.data, seed=options.seed)
-    args = training_arguments(
-        options.preset,
-        len(data["train"]),
-        options.checkpoints,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        seed=options.seed,
-    )
-    set_seed(options.seed)
-    model, image_processor = build_model(options, category_names(data["train"]))
-    if options.overwrite:
-        for folder in (options.checkpoints, options.pictures):
-            shutil.rmtree(folder, ignore_errors=True)
-    options.output.mkdir(parents=True, exist_ok=True)
+    with process_group():
+        return _train_on_all_ranks(options, callbacks)
+
+
+def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback]) -> dict[str, Any]:
+    """Do the work of `run_training` on each rank; only rank 0 looks at the output folder and writes to it."""
+    checkpoint = from_rank_0(lambda: check_output(options))
+    with one_rank_first():
+        data = load_data(options)
+        args = training_arguments(
+            options.preset,
+            None if options.streaming else len(data["train"]),
+            options.checkpoints,
+            epochs=options.epochs,
+            steps=options.steps,
+            batch_size=options.batch_size,
+            learning_rate=options.learning_rate,
+            seed=options.seed,
+        )
+        set_seed(options.seed)
+        model, image_processor = build_model(options, category_names(data["train"]))
+    from_rank_0(lambda: prepare_output(options))
 
     trainer = build_trainer(options, args, data, model, image_processor)
     for callback in callbacks:
@@ -117,6 +127,37 @@ def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ())
     result = {**metrics, "per_class": trainer.per_class}
     save_model_folder(options, trainer, result)
     return result
+
+
+def load_data(options: RunOptions) -> dict[str, Dataset | IterableDataset]:
+    """Return the splits; of streamed data, only the training split stays a stream.
+
+    Raises:
+        ValueError: the options do not fit together.
+    """
+    if not options.streaming:
+        return load_detection_data(options.data, seed=options.seed)
+    if options.steps is None:
+        raise ValueError("a stream has no length: add --steps, the number of optimizer steps")
+    if options.augmentation == "strong":
+        raise ValueError("--augmentation strong combines pictures of the whole set, which a stream does not have")
+    splits = load_streaming_data(options.data, seed=options.seed)
+    validation = splits["validation"]
+    # Evaluation needs all objects at once; the rows go to the cache on disk.
+    stored = Dataset.from_generator(_rows_of, gen_kwargs={"stream": validation}, features=validation.features)
+    return {"train": splits["train"], "validation": stored}
+
+
+def _rows_of(stream: IterableDataset) -> Iterator[dict[str, Any]]:
+    yield from stream
+
+
+def prepare_output(options: RunOptions) -> None:
+    """Make the output folder, emptied of what `overwrite` replaces."""
+    if options.overwrite:
+        for folder in (options.checkpoints, options.pictures):
+            shutil.rmtree(folder, ignore_errors=True)
+    options.output.mkdir(parents=True, exist_ok=True)
 
 
 def check_output(options: RunOptions) -> str | None:
@@ -168,7 +209,7 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
 def build_trainer(
     options: RunOptions,
     args: HfDetrTrainingArguments,
-    data: DatasetDict,
+    data: Mapping[str, Dataset | IterableDataset],
     model: PreTrainedModel,
     image_processor: BaseImageProcessor,
 ) -> HfDetrTrainer:

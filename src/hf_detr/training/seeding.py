@@ -13,7 +13,7 @@ class SeededCollator(TrainerCallback):
 
     Worker processes prefetch, and a resumed run skips what it has seen: random numbers drawn from the state of a
     process would differ. As a callback it learns the epoch from the `Trainer`; the last epochs may have a collator of
-    their own, with weaker augmentation.
+    their own, with weaker augmentation. Rows of a `TrainingStream` bring their pass and progress along instead.
 
     Args:
         collator: the collator to run; its random numbers must be torch's.
@@ -45,9 +45,11 @@ class SeededCollator(TrainerCallback):
 
     def __call__(self, examples: Sequence[dict]) -> Any:
         """Collate `examples`, rows of a data set with a column `image_id`."""
-        key = (self.seed, self.epoch.item(), [example["image_id"] for example in examples])
+        first = examples[0]
+        key = (self.seed, first.get("pass", self.epoch.item()), [example["image_id"] for example in examples])
+        is_plain = first["progress"] >= 1 - self.plain_share if "progress" in first else self.is_plain
         digest = hashlib.sha256(repr(key).encode()).digest()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int.from_bytes(digest[:8], "little", signed=True))
-            collator = self.plain_collator if self.is_plain else self.collator
+            collator = self.plain_collator if is_plain else self.collator
             return collator(examples)

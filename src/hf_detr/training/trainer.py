@@ -21,6 +21,7 @@ from .callbacks import LossProgress
 from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
 from .ema import TRAINING_WEIGHTS, WeightAverage
 from .finite_steps import FiniteSteps, NonFiniteLossError
+from .matching_stability import MatchingStability
 from .packed_labels import pack_labels
 from .parameter_groups import parameter_groups
 from .seeding import SeededCollator
@@ -105,6 +106,7 @@ class HfDetrTrainer(Trainer):
         self._logged_terms: list[dict[str, Tensor]] = []
         self._finite_steps = FiniteSteps(self.accelerator, args.max_skipped_steps)
         self._average: WeightAverage | None = None
+        self._matching = MatchingStability(self.log)
         if args.ema and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             raise ValueError("the moving average needs whole weights on each process; add ema=False")
 
@@ -125,7 +127,7 @@ class HfDetrTrainer(Trainer):
         # the gradients of several processes.
         if self.model_wrapped is self.model:
             self.model.__dict__.pop("_is_accelerate_prepared", None)
-        self._follow_weights()
+        self._follow_training()
         output = super().train(*args, **kwargs)
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         if self._evaluated_step != (best or self.state.global_step):
@@ -250,7 +252,13 @@ class HfDetrTrainer(Trainer):
         outputs = model(**inputs, num_boxes=num_boxes, num_images=num_images)
         self._finite_steps.check_loss(outputs.loss, inputs["labels"])
         self._step_terms.append({name: value.detach() for name, value in outputs.loss_dict.items()})
+        self._observe_matches(inputs["labels"])
         return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+    def _observe_matches(self, labels: Sequence[dict[str, Tensor]]) -> None:
+        matches = getattr(getattr(self.model, "criterion", None), "last_matches", None)
+        if matches is not None:
+            self._matching.observe(labels, matches)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
@@ -270,10 +278,12 @@ class HfDetrTrainer(Trainer):
 
     # ---- moving average of the weights ----
 
-    def _follow_weights(self) -> None:
-        if self._average is not None:
-            self.remove_callback(self._average)
-            self._average = None
+    def _follow_training(self) -> None:
+        for callback in (WeightAverage, MatchingStability):
+            self.remove_callback(callback)
+        self._matching = MatchingStability(self.log)
+        self.add_callback(self._matching)
+        self._average = None
         if self.args.ema:
             self._average = WeightAverage(self.model, self.args.ema_share, self._step_was_skipped)
             self.add_callback(self._average)
@@ -295,9 +305,10 @@ class HfDetrTrainer(Trainer):
         """Save the model, during training with the average of its weights; see `Trainer.save_model`."""
         with self._averaged():
             super().save_model(output_dir, _internal_call)
-        # A checkpoint also gets what is needed to go on.
-        if _internal_call and self.args.should_save and self._average is not None and self._average.is_running:
-            self._average.save_training_weights(output_dir)
+        if _internal_call:  # a checkpoint, which also gets what is needed to go on
+            self._matching.save(output_dir, self.args.should_save)
+            if self.args.should_save and self._average is not None:
+                self._average.save_training_weights(output_dir)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         has_average = (Path(resume_from_checkpoint) / TRAINING_WEIGHTS).is_file()
@@ -306,6 +317,7 @@ class HfDetrTrainer(Trainer):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         if self._average is not None:
             self._average.resume(resume_from_checkpoint)
+        self._matching.resume(resume_from_checkpoint, self.is_world_process_zero())
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
