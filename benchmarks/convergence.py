@@ -1,0 +1,206 @@
+"""How fast the members of the family learn: AP, and AP of small objects, against the time of training.
+
+    python benchmarks/convergence.py run --budget 15
+    python benchmarks/convergence.py report
+
+Presets are reduced to equal size (ResNet-18, width 128, three layers, 100 queries) and trained on the built-in set
+from random weights, with one recipe. What the clock counts is said in timed_training.py. Every run is a process of its
+own and leaves one JSON file; runs that have left theirs are not repeated.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from datasets import DatasetDict
+from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
+from runs import (
+    CORES,
+    RESULTS,
+    BudgetOption,
+    CpuTimeOption,
+    Record,
+    ResultsOption,
+    SeedOption,
+    Settings,
+    ThreadsOption,
+    check_models,
+    read_records,
+    run_all,
+)
+from timed_training import Train
+from transformers import TrainerCallback, set_seed
+
+from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor
+from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, undecoded
+from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
+
+BENCHMARK = "convergence"
+PRESETS = {
+    "detr": "detr-resnet-50",
+    "dab": "dab-detr-resnet-50",
+    "dn": "dn-detr-resnet-50",
+    "deformable": "deformable-detr-resnet-50",
+    "dino": "dino-resnet-50-4scale",
+}
+TITLES = {"detr": "DETR", "dab": "DAB-DETR", "dn": "DN-DETR", "deformable": "Deformable DETR", "dino": "DINO"}
+EQUAL_SIZE = {
+    "backbone": "resnet18",
+    "freeze_batch_norm": False,
+    "frozen_stages": -1,
+    "d_model": 128,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+    "encoder_ffn_dim": 512,
+    "decoder_ffn_dim": 512,
+    "num_queries": 100,
+}
+DINO_DENOISING = 40
+"""Denoising queries of DINO: as many for 100 queries as the preset `tiny` has."""
+BATCH_SIZE = 4
+LEARNING_RATE = 2e-4
+"""Between the 1e-4 of most papers, for pretrained backbones, and the 5e-4 of `tiny`."""
+EVALUATIONS = 12
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+def reduced(model: str, names: list[str]) -> HfDetrForObjectDetection:
+    """Build a preset at the common size, at random."""
+    changes = dict(EQUAL_SIZE, id2label=dict(enumerate(names)))
+    if model == "dino":
+        changes["num_denoising"] = DINO_DENOISING
+    return HfDetrForObjectDetection(HfDetrConfig.from_preset(PRESETS[model], **changes))
+
+
+def training_arguments(folder: str, epochs: int, num_images: int, seed: int) -> HfDetrTrainingArguments:
+    """The recipe, the same for all presets; evaluated about twelve times."""
+    steps_per_epoch = -(-num_images // BATCH_SIZE)
+    return HfDetrTrainingArguments(
+        folder,
+        num_train_epochs=epochs,
+        per_device_train_batch_size=BATCH_SIZE,
+        per_device_eval_batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        seed=seed,
+        logging_steps=min(20, steps_per_epoch),
+        eval_strategy="steps",
+        eval_steps=steps_per_epoch * -(-epochs // EVALUATIONS),
+        save_strategy="no",
+        report_to="none",
+    )
+
+
+def train_preset(
+    model_name: str, data: DatasetDict, size: int, seed: int, epochs: int, callbacks: Sequence[TrainerCallback]
+) -> dict[str, Any]:
+    """Train a preset at the common size; return the result of `CocoMetrics` for the model at the end."""
+    set_seed(seed)
+    model = reduced(model_name, category_names(data["train"]))
+    image_processor = HfDetrImageProcessor(
+        size={"shortest_edge": size, "longest_edge": size},
+        classification="softmax" if model.config.classification == "softmax" else "sigmoid",
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = HfDetrTrainer(
+            model,
+            training_arguments(folder, epochs, len(data["train"]), seed),
+            DetectionCollator(image_processor, DetrAugmentation(size, size)),
+            undecoded(data["train"]),
+            undecoded(data["validation"]),
+            image_processor,
+            callbacks=list(callbacks),
+        )
+        trainer.train()
+        metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
+    return {**metrics, "per_class": trainer.per_class}
+
+
+def make_train(settings: Settings, source: str, data: DatasetDict) -> Train:
+    """Return the training that the settings name."""
+    return partial(train_preset, settings.model, data, settings.image_size, settings.seed)
+
+
+@app.command()
+def run(
+    model: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(PRESETS)}; repeat it for several. Without it: all.")
+    ] = None,
+    seed: SeedOption = None,
+    budget: BudgetOption = 15.0,
+    cpu_time: CpuTimeOption = False,
+    threads: ThreadsOption = CORES,
+    data: Annotated[str, typer.Option(help="'synthetic', or 'synthetic:200' for 200 training images.")] = "synthetic",
+    image_size: Annotated[int, typer.Option(help="Side of the images in pixels.", min=64)] = 256,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """Train the presets for a fixed time each and write one JSON file a run. Finished runs are not repeated."""
+    try:
+        run_all(
+            check_models(model, list(PRESETS)), seed, data, make_train, results, benchmark=BENCHMARK,
+            data=data.replace(":", "-"), budget=budget, cpu_time=cpu_time, threads=threads, image_size=image_size,
+        )  # fmt: skip
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def report(
+    results: ResultsOption = RESULTS,
+    page: Annotated[Path, typer.Option(help="The page whose section is rewritten.")] = PAGE,
+    figures: Annotated[Path, typer.Option(help="Where the figure goes.")] = DOCS,
+) -> None:
+    """Write the table and the figure from the JSON files, to docs/benchmarks.md."""
+    try:
+        by_model = group_by(read_records(results, BENCHMARK), "model", PRESETS)
+        figure = figures / "convergence.png"
+        write_section(BENCHMARK, section(by_model, figure.name), page)
+        labels = {TITLES[model]: runs for model, runs in by_model.items()}
+        plot_curves(labels, {"AP": "AP", "AP_small": "AP of small objects"}, figure)
+        typer.echo(f"{sum(map(len, by_model.values()))} runs, in {page} and {figure}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def section(by_model: dict[str, list[Record]], figure: str) -> str:
+    """The report."""
+    records = [record for runs in by_model.values() for record in runs]
+    settings = records[0]["settings"]
+    header = ["model", "parameters (M)", "AP", "AP50", "AP small", "epochs", "images/s", "runs"]
+    rows = [
+        [
+            TITLES[model],
+            f"{runs[0]['parameters'] / 1e6:.1f}",
+            *(spread([run["metrics"][name] for run in runs]) for name in ("AP", "AP50", "AP_small")),
+            spread([run["epochs"] for run in runs], digits=0),
+            spread([run["images_per_second"] for run in runs], digits=1),
+            str(len(runs)),
+        ]
+        for model, runs in by_model.items()
+    ]
+    seeds = sorted({record["settings"]["seed"] for record in records})
+    command = (
+        f"python benchmarks/convergence.py run --data {settings['data'].replace('-', ':')} --budget "
+        f"{settings['budget_seconds'] / 60:g} --threads {settings['threads']} --image-size {settings['image_size']}"
+        f"{''.join(f' --seed {seed}' for seed in seeds)}{' --cpu-time' * settings['cpu_time']}"
+    )
+    recipe = (
+        f"ResNet-18, width {EQUAL_SIZE['d_model']}, {EQUAL_SIZE['encoder_layers']} + {EQUAL_SIZE['decoder_layers']} "
+        f"layers, {EQUAL_SIZE['num_queries']} queries; batch {BATCH_SIZE}, learning rate {LEARNING_RATE:g} with "
+        "warm-up and cosine decay. The model at the end of the training counts."
+    )
+    return "\n\n".join(
+        [
+            f"{conditions(records)} {recipe}",
+            table(header, rows),
+            f"![AP and AP of small objects over the minutes of training]({figure})",
+            f"```bash\n{command}\npython benchmarks/convergence.py report\n```",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,184 @@
+"""How good a detector becomes on little data in a given time: hf_detr against the detectors of transformers.
+
+    python benchmarks/small_data.py run --data path/to/bccd --budget 20 --model ours --seed 0 --seed 1 --seed 2
+    python benchmarks/small_data.py run --data path/to/bccd --budget 20 --model detr --model rt_detr_v2
+    python benchmarks/small_data.py report
+
+Everything starts from random weights, has a ResNet-18, sees images of the same size and uses the same threads. `ours`
+is `hf-detr train` with its defaults; the peers and their recipe are in peers.py. What the clock counts is said in
+timed_training.py. Every run is a process of its own and leaves one JSON file; runs that have left theirs are not
+repeated.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from datasets import DatasetDict
+from peers import PEERS, train_peer
+from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
+from runs import (
+    CORES,
+    RESULTS,
+    BudgetOption,
+    CpuTimeOption,
+    Record,
+    ResultsOption,
+    SeedOption,
+    Settings,
+    ThreadsOption,
+    check_models,
+    read_records,
+    run_all,
+)
+from timed_training import Train
+from transformers import TrainerCallback
+
+from hf_detr.training.recipe import default_image_size
+from hf_detr.training.run import RunOptions, run_training
+
+BENCHMARK = "small_data"
+OURS = "ours"
+IMAGE_SIZE = default_image_size(RunOptions.preset)
+TITLES = {OURS: "hf_detr", **{name: peer.title for name, peer in PEERS.items()}}
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+
+
+def train_ours(
+    source: str, image_size: int, seed: int, epochs: int, callbacks: Sequence[TrainerCallback]
+) -> dict[str, Any]:
+    """Run `hf-detr train` with its defaults, into a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        size = {} if image_size == IMAGE_SIZE else {"image_size": image_size}
+        options = RunOptions(data=source, output=Path(folder) / "model", epochs=epochs, seed=seed, **size)
+        return run_training(options, callbacks)
+
+
+def train_theirs(
+    model: str, data: DatasetDict, image_size: int, seed: int, epochs: int, callbacks: Sequence[TrainerCallback]
+) -> dict[str, Any]:
+    """Train a peer, in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        return train_peer(PEERS[model], data, Path(folder), epochs, callbacks, shortest_edge=image_size, seed=seed)
+
+
+def make_train(settings: Settings, source: str, data: DatasetDict) -> Train:
+    """Return the training that the settings name."""
+    if settings.model == OURS:
+        return partial(train_ours, source, settings.image_size, settings.seed)
+    return partial(train_theirs, settings.model, data, settings.image_size, settings.seed)
+
+
+@app.command()
+def run(
+    data: Annotated[str, typer.Option(help="A folder of detection data, or 'synthetic' for the built-in set.")],
+    model: Annotated[
+        list[str] | None, typer.Option(help=f"One of {', '.join(TITLES)}; repeat it for several. Without it: all.")
+    ] = None,
+    seed: SeedOption = None,
+    budget: BudgetOption = 20.0,
+    cpu_time: CpuTimeOption = False,
+    threads: ThreadsOption = CORES,
+    image_size: Annotated[
+        int, typer.Option(help="Shortest edge of the images in pixels; by default that of `hf-detr train`.", min=64)
+    ] = IMAGE_SIZE,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """Train models for a fixed time each and write one JSON file a run. Finished runs are not repeated."""
+    name = data.replace(":", "-") if data.startswith("synthetic") else Path(data).resolve().name
+    try:
+        run_all(
+            check_models(model, list(TITLES)), seed, data, make_train, results, benchmark=BENCHMARK, data=name,
+            budget=budget, cpu_time=cpu_time, threads=threads, image_size=image_size,
+        )  # fmt: skip
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def report(
+    results: ResultsOption = RESULTS,
+    page: Annotated[Path, typer.Option(help="The page whose sections are rewritten.")] = PAGE,
+    figures: Annotated[Path, typer.Option(help="Where the figures go.")] = DOCS,
+) -> None:
+    """Write the table and the figure of each data set from the JSON files, to docs/benchmarks.md."""
+    try:
+        for data, records in group_by(read_records(results, BENCHMARK), "data").items():
+            by_model = group_by(records, "model", TITLES)
+            figure = figures / f"benchmark_{data}.png"
+            write_section(f"{BENCHMARK} {data}", section(data, by_model, figure.name), page)
+            labels = {TITLES[model]: runs for model, runs in by_model.items()}
+            plot_curves(labels, {"AP": "AP", "AP50": "AP50"}, figure)
+            typer.echo(f"{data}: {len(records)} runs, in {page} and {figure}")
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+def section(data: str, by_model: dict[str, list[Record]], figure: str) -> str:
+    """The report on one data set."""
+    records = [record for runs in by_model.values() for record in runs]
+    header = [
+        "model",
+        "parameters (M)",
+        "AP",
+        "AP50",
+        "AP75",
+        "AP small",
+        "epochs",
+        "images/s",
+        "runs",
+        "AP, ours / its",
+    ]
+    return "\n\n".join(
+        [
+            conditions(records),
+            table(header, [row(runs, by_model.get(OURS)) for runs in by_model.values()]),
+            f"![AP and AP50 over the minutes of training]({figure})",
+            "```bash\n" + "\n".join(commands(data, by_model)) + "\n```",
+        ]
+    )
+
+
+def row(runs: list[Record], ours: list[Record] | None) -> list[str]:
+    """One model of the table: the mean of its runs, with the lowest and the highest."""
+    means = [sum(run["metrics"]["AP"] for run in of_model) / len(of_model) for of_model in (ours or runs, runs)]
+    return [
+        TITLES[runs[0]["settings"]["model"]],
+        f"{runs[0]['parameters'] / 1e6:.1f}",
+        *(spread([run["metrics"][name] for run in runs]) for name in ("AP", "AP50", "AP75", "AP_small")),
+        spread([run["epochs"] for run in runs], digits=0),
+        spread([run["images_per_second"] for run in runs], digits=1),
+        str(len(runs)),
+        ratio(means[0], means[1]) if ours not in (None, runs) else "",
+    ]
+
+
+def ratio(ours: float, theirs: float) -> str:
+    """How many times better; a dash where theirs is next to nothing and the quotient would be noise."""
+    return f"{ours / theirs:.2f}" if theirs >= 0.005 else "-"
+
+
+def commands(data: str, by_model: dict[str, list[Record]]) -> list[str]:
+    """The commands that make these runs."""
+    lines = []
+    for model, runs in by_model.items():
+        settings = runs[0]["settings"]
+        options = {
+            "--data": data.replace("-", ":") if data.startswith("synthetic") else f"path/to/{data}",
+            "--model": model,
+            "--budget": f"{settings['budget_seconds'] / 60:g}",
+            "--threads": settings["threads"],
+            "--image-size": settings["image_size"],
+        }
+        given = " ".join(f"{name} {value}" for name, value in options.items())
+        seeds = "".join(f" --seed {run['settings']['seed']}" for run in runs)
+        lines.append(f"python benchmarks/{BENCHMARK}.py run {given}{seeds}{' --cpu-time' * settings['cpu_time']}")
+    return [*lines, f"python benchmarks/{BENCHMARK}.py report"]
+
+
+if __name__ == "__main__":
+    app()
