@@ -38,6 +38,10 @@ class QuarterTurn(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Turn one image, mask or set of boxes."""
+        if isinstance(inpt, tv_tensors.BoundingBoxes) and not len(inpt):  # torchvision leaves their canvas as it was
+            height, width = inpt.canvas_size
+            canvas = (height, width) if params["angle"] == 180 else (width, height)
+            return tv_tensors.wrap(inpt.as_subclass(Tensor), like=inpt, canvas_size=canvas)
         return self._call_kernel(functional.rotate, inpt, angle=params["angle"], expand=True)
 
 

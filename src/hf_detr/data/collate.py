@@ -117,7 +117,7 @@ def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, An
 
 
 def padded_masks(target: Mapping[str, torch.Tensor], size: Sequence[int], canvas: Sequence[int]) -> torch.Tensor:
-    """Return the masks (T, H, W) of all objects but crowds, which get no label, resized and padded like their image."""
+    """Return the masks (T, H, W) of the objects, without crowds as in labels, resized and padded like their image."""
     masks = target["masks"].as_subclass(torch.Tensor)[target["iscrowd"] == 0]
     if tuple(masks.shape[1:]) != tuple(size):
         masks = functional.resize(tv_tensors.Mask(masks), list(size)).as_subclass(torch.Tensor)
