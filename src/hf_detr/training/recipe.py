@@ -39,7 +39,8 @@ def training_arguments(
         output_dir: where checkpoints go.
         epochs: passes over the data; 50 by default, the short schedule of the literature.
         steps: optimizer steps, in place of epochs.
-        batch_size: images in a batch of each rank; 4 by default for the small presets and 2, the published number, for others.
+        batch_size: images in a batch of each rank; 4 by default for the small presets and 2, the published number, for
+            others.
         learning_rate: the base rate; by default 5e-4 for the small presets and the published 1e-4 for others.
         seed: of everything random.
 

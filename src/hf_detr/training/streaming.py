@@ -15,10 +15,10 @@ from hf_detr.data.schema import DataError
 class TrainingStream(torch.utils.data.IterableDataset):
     """The rows of a stream for one rank, without an end: pass after pass, each in another order.
 
-    Ranks and loader workers divide the stream by `split_dataset_by_node`: by its shards where their number allows, else
-    each takes every n-th row. accelerate's own ways do not fit: it either lets rank 0 read for all and cuts the
-    batches, which lists of objects do not survive, or reads everything on every rank. The stream has no end because
-    ranks with unequally many rows would end at different steps and wait for each other for ever.
+    Ranks and loader workers divide the stream by `split_dataset_by_node`: by its shards where their number allows,
+    else each takes every n-th row. accelerate's own ways do not fit: it either lets rank 0 read for all and cuts the
+    batches, which lists of objects do not survive, or collates what other ranks need as well. The stream has no end
+    because ranks with unequally many rows would end at different steps and wait for each other for ever.
 
     A row also carries `pass`, the number of the pass, and `progress`, the share of the run before it: a worker that
     reads ahead cannot know them otherwise.
@@ -73,8 +73,8 @@ class TrainingStream(torch.utils.data.IterableDataset):
                 yield {**row, "pass": epoch, "progress": batches_before * self.batch_size / self.rows_of_rank}
             if yielded == before:
                 raise DataError(
-                    f"the training stream has no row for rank {self.rank}, worker {number}: it has fewer rows than the "
-                    f"{lanes} processes that read it"
+                    f"the training stream has no row for rank {self.rank}, worker {number}: it has fewer rows than "
+                    f"the {lanes} processes that read it"
                 )
 
 
