@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_detr import HfDetrForObjectDetection, available_presets
 from hf_detr.modeling.backbone import FeatureMap
-from hf_detr.modeling.denoising import denoising_mask
+from hf_detr.modeling.queries import Queries
 
 DENSE = [preset for preset in available_presets() if tiny_config(preset).encoder == "dense"]
 DEFORMABLE = [preset for preset in available_presets() if tiny_config(preset).encoder == "deformable"]
@@ -90,17 +90,20 @@ def test_the_transformer_does_not_notice_padding(preset: str):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
 
 
-def test_denoising_mask():
-    """Two groups of two queries and three matching queries."""
-    mask = denoising_mask(4, 2, torch.zeros(1, 7, 8))[0, 0]
+def test_who_sees_whom():
+    """Two groups of two denoising queries, three matching queries, two matched one to many."""
+    kinds = {"num_denoising": 4, "num_denoising_groups": 2, "num_one_to_many": 2}
+    mask = Queries(torch.zeros(1, 9, 8), None, None, **kinds).attention_mask[0, 0]
     expected = """
-        11..111
-        11..111
-        ..11111
-        ..11111
-        ....111
-        ....111
-        ....111
+        11..111..
+        11..111..
+        ..11111..
+        ..11111..
+        ....111..
+        ....111..
+        ....111..
+        .......11
+        .......11
     """
     assert ["".join(".1"[int(cell)] for cell in row) for row in mask] == expected.split()
 

@@ -78,6 +78,9 @@ def test_an_unknown_field_in_a_saved_file_is_refused(tmp_path: Path):
         ({"denoising": "dn"}, "query_position='sine'"),
         ({"denoising": "dn", "query_position": "sine", "query_reference": "box"}, "allowed are 'focal', 'varifocal'"),
         ({"class_cost_position_power": -1}, "class_cost_position_power=-1"),
+        ({"num_one_to_many_queries": -5}, "num_one_to_many_queries=-5"),
+        ({"one_to_many_repeats": 0}, "one_to_many_repeats=0"),
+        ({"num_one_to_many_queries": 10}, "num_one_to_many_queries=10 needs a sigmoid"),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(fields: dict, named: str):

@@ -65,6 +65,10 @@ class HfDetrConfig(PreTrainedConfig):
         num_denoising: number of denoising groups ("dn") or of denoising queries to aim at ("contrastive"); 0 is off.
         label_noise_ratio: share of the labels that are replaced ("contrastive" replaces half as many).
         box_noise_scale: size of the box noise relative to the box.
+        num_one_to_many_queries: further queries in training, in self-attention among themselves, each object matched
+            to `one_to_many_repeats` of them (H-DETR, Jia et al. 2023: 1500 and 6); 0 is off. With selected references
+            they start from the next best proposals. Nothing of them is left at inference.
+        one_to_many_repeats, one_to_many_loss_coefficient: how often each object is found, and the weight of that.
         classification: "softmax" with a no-object class, or a sigmoid per class trained with "focal", "varifocal"
             (Zhang et al. 2021), "matchability" (DEIM, Huang et al. 2025) or "position_supervised" (Stable-DINO, Liu et
             al. 2023) loss; the last three teach the score how well the box fits.
@@ -141,6 +145,10 @@ class HfDetrConfig(PreTrainedConfig):
     num_denoising: int = 0
     label_noise_ratio: float | int = 0.0
     box_noise_scale: float | int = 0.0
+
+    num_one_to_many_queries: int = 0
+    one_to_many_repeats: int = 6
+    one_to_many_loss_coefficient: float | int = 1
 
     classification: Literal["softmax", "focal", "varifocal", "matchability", "position_supervised"] = "softmax"
     class_cost: float | int = 1
@@ -256,6 +264,16 @@ class HfDetrConfig(PreTrainedConfig):
                 self.denoising != "none" and self.classification == "softmax",
                 f"denoising='{self.denoising}' needs a sigmoid per class; classification is 'softmax', allowed are "
                 "'focal', 'varifocal', 'matchability' and 'position_supervised'.",
+            ),
+            (
+                self.num_one_to_many_queries < 0 or self.one_to_many_repeats < 1,
+                f"num_one_to_many_queries={self.num_one_to_many_queries} and one_to_many_repeats="
+                f"{self.one_to_many_repeats}: at least 0 and 1 are needed.",
+            ),
+            (
+                self.num_one_to_many_queries > 0 and self.classification == "softmax",
+                f"num_one_to_many_queries={self.num_one_to_many_queries} needs a sigmoid per class; classification is "
+                "'softmax', allowed are 'focal', 'varifocal', 'matchability' and 'position_supervised'.",
             ),
             (
                 self.class_cost_position_power < 0,

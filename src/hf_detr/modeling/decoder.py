@@ -137,13 +137,13 @@ class Decoder(nn.Module):
         layer is relative to the refinement of the layer before *with* its gradient, made from the state before the
         shared norm (DAB-DETR, DINO).
         """
-        states = queries.content
+        states, attention_mask = queries.content, queries.attention_mask
         reference = output_reference = queries.reference_points
         decoded = Decoded([states], states)
         for index, layer in enumerate(self.layers):
             last = index == len(self.layers) - 1
             position = self.place(index, states, reference, queries, memory)
-            states, self_weights, cross_weights = layer(states, position, reference, memory, queries.attention_mask)
+            states, self_weights, cross_weights = layer(states, position, reference, memory, attention_mask)
             decoded.hidden_states.append(states)
             decoded.attentions.append(self_weights)
             decoded.cross_attentions.append(cross_weights)

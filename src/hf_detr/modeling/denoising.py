@@ -134,7 +134,7 @@ class Denoising(nn.Module):
         references = references.masked_fill(~valid, 0.5).flatten(1, 2)
         queries.content = torch.cat([content.to(queries.content.dtype), queries.content], dim=1)
         queries.reference_points = torch.cat([references.to(queries.reference_points), queries.reference_points], 1)
-        queries.attention_mask = denoising_mask(content.shape[1], num_groups, queries.content)
+        queries.num_denoising, queries.num_denoising_groups = content.shape[1], num_groups
         return queries
 
     def describe(self, targets: Targets, num_groups: int) -> DenoisingPart:
@@ -147,16 +147,3 @@ class Denoising(nn.Module):
         matches = Matches(query_index, repeated.valid[None])
         supervised = None if self.contrastive else repeated.valid
         return DenoisingPart(num_groups * copies * objects, num_groups, repeated, matches, supervised)
-
-
-def denoising_mask(num_denoising: int, num_groups: int, content: Tensor) -> Tensor:
-    """(1, 1, R+Q, R+Q) mask, True where a query may attend.
-
-    Every query sees the matching queries; a denoising query sees its own group as well, and no one else sees it:
-    the ground truth cannot leak.
-    """
-    total = content.shape[1]
-    group = torch.arange(total, device=content.device) // (num_denoising // num_groups)
-    group = group.where(torch.arange(total, device=content.device) < num_denoising, num_groups)
-    allowed = (group[None, :] == num_groups) | (group[:, None] == group[None, :])
-    return allowed[None, None]

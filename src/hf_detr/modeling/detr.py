@@ -5,7 +5,7 @@ Shapes: B batch, L decoder layers, Q queries, S memory tokens, D width, K classe
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,7 @@ class HfDetrModelOutput(ModelOutput):
         encoder_logits, encoder_boxes: the encoder's proposals, (B, Q or S, K) and (…, 4).
         selected_indices: (B, Q) the tokens that were selected as queries.
         denoising: how the leading queries of `layer_logits` are supervised, in training with denoising.
+        num_one_to_many: how many queries at the end of `layer_logits` are matched one to many, in training.
     """
 
     last_hidden_state: Tensor | None = None
@@ -61,6 +62,13 @@ class HfDetrModelOutput(ModelOutput):
     encoder_boxes: Tensor | None = None
     selected_indices: Tensor | None = None
     denoising: DenoisingPart | None = None
+    num_one_to_many: int | None = None
+
+    @property
+    def one_to_one(self) -> slice:
+        """Which queries of `layer_logits` are those of inference."""
+        start = self.denoising.num_queries if self.denoising else 0
+        return slice(start, self.layer_logits.shape[2] - (self.num_one_to_many or 0))
 
 
 @dataclass
@@ -207,7 +215,10 @@ class HfDetrModel(HfDetrPreTrainedModel):
         super().__init__(config)
         self.backbone = Backbone(config)
         self.encoder = Encoder(config)
-        self.queries = SelectedQueries(config) if config.query_reference == "selected" else LearnedQueries(config)
+        if config.query_reference == "selected":
+            self.queries = SelectedQueries(config)
+        else:
+            self.queries = LearnedQueries(config, config.num_queries, config.num_one_to_many_queries)
         self.denoising = Denoising(config) if config.denoising != "none" else None
         self.decoder = Decoder(config)
         self.heads = DetectionHeads(config, config.decoder_layers if config.box_refinement == "per_layer" else 1)
@@ -232,7 +243,7 @@ class HfDetrModel(HfDetrPreTrainedModel):
         Args:
             pixel_values: (B, 3, height, width) normalised images.
             pixel_mask: (B, height, width), 1 on real pixels; None when no image is padded.
-            targets: the objects of each image, for denoising queries in training.
+            targets: the objects of each image; in training, they call for the queries that exist only then.
             all_layers: predict from every decoder layer rather than from the last.
             output_attentions: return attention weights (with `attn_implementation="eager"`).
             output_hidden_states: return the states between layers.
@@ -240,9 +251,10 @@ class HfDetrModel(HfDetrPreTrainedModel):
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         features, _ = self.backbone(pixel_values, pixel_mask)
         memory = self.encoder(features, output_hidden_states, output_attentions)
-        queries, part = self.queries(memory), None
+        targets = targets if self.training else None
+        queries, part = self.queries(memory, one_to_many=targets is not None), None
         if self.denoising is not None:
-            queries, part = self.denoising(queries, targets if self.training else None)
+            queries, part = self.denoising(queries, targets)
         decoded = self.decoder(queries, memory, self.heads, all_layers)
         proposals = queries.proposals
         return HfDetrModelOutput(
@@ -259,6 +271,7 @@ class HfDetrModel(HfDetrPreTrainedModel):
             encoder_boxes=proposals.boxes if proposals else None,
             selected_indices=proposals.indices if proposals else None,
             denoising=part,
+            num_one_to_many=queries.num_one_to_many,
         )
 
     def resolve_outputs(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[bool, bool]:
@@ -288,6 +301,8 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         self.criterion = Criterion(config)
         self.auxiliary_loss = config.auxiliary_loss
         self.class_agnostic_proposals = config.query_content == "memory"
+        self.one_to_many_repeats = config.one_to_many_repeats
+        self.one_to_many_weight = config.one_to_many_loss_coefficient
         self.post_init()
 
     @can_return_tuple
@@ -328,8 +343,8 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         loss, loss_dict = None, None
         if targets is not None:
             loss, loss_dict = self.compute_loss(outputs, targets, num_boxes, num_images)
-        skip = outputs.denoising.num_queries if outputs.denoising else 0
-        logits, boxes = outputs.layer_logits[:, :, skip:], outputs.layer_boxes[:, :, skip:]
+        own = outputs.one_to_one
+        logits, boxes = outputs.layer_logits[:, :, own], outputs.layer_boxes[:, :, own]
         auxiliary = [{"logits": a, "pred_boxes": b} for a, b in zip(logits[:-1], boxes[:-1], strict=True)]
         return HfDetrObjectDetectionOutput(
             loss=loss,
@@ -367,12 +382,12 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
     def supervised_sets(
         self, outputs: HfDetrModelOutput, targets: Targets, num_boxes: Tensor | float
     ) -> list[SupervisedSet]:
-        """The decoder's predictions, the encoder's proposals and the denoising queries', each with its matches."""
+        """All predictions, each kind with its matches: the decoder's one-to-one, the encoder's, those of training."""
         dtype = torch.promote_types(outputs.layer_logits.dtype, torch.float32)
         logits, boxes, part = outputs.layer_logits.to(dtype), outputs.layer_boxes.to(dtype), outputs.denoising
-        skip = part.num_queries if part else 0
+        own = outputs.one_to_one
         suffixes = [f"_{layer}" for layer in range(len(logits) - 1)] + [""]
-        sets = [self.match(suffixes, logits[:, :, skip:], boxes[:, :, skip:], targets, num_boxes)]
+        sets = [self.match(suffixes, logits[:, :, own], boxes[:, :, own], targets, num_boxes)]
         if outputs.encoder_logits is not None:
             wanted = targets.class_agnostic() if self.class_agnostic_proposals else targets
             proposals = outputs.encoder_logits[None].to(dtype), outputs.encoder_boxes[None].to(dtype)
@@ -381,14 +396,18 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
             sets.append(
                 SupervisedSet(
                     [f"_dn{suffix}" for suffix in suffixes],
-                    logits[:, :, :skip],
-                    boxes[:, :, :skip],
+                    logits[:, :, : own.start],
+                    boxes[:, :, : own.start],
                     part.targets,
                     part.matches,
                     num_boxes * part.num_groups,
                     part.supervised,
                     kind="denoising",
                 )
+            )
+        if outputs.num_one_to_many:
+            sets.append(
+                self.match_one_to_many(suffixes, logits[:, :, own.stop :], boxes[:, :, own.stop :], targets, num_boxes)
             )
         return sets
 
@@ -398,6 +417,15 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         """A supervised set whose matches are found by the matcher."""
         matches: Matches = self.criterion.matcher(logits, boxes, targets)
         return SupervisedSet(suffixes, logits, boxes, targets, matches, num_boxes)
+
+    def match_one_to_many(
+        self, suffixes: list[str], logits: Tensor, boxes: Tensor, targets: Targets, num_boxes: Tensor | float
+    ) -> SupervisedSet:
+        """A supervised set in which each object is found several times (H-DETR)."""
+        repeats = self.one_to_many_repeats
+        repeated = self.match(suffixes, logits, boxes, targets.repeat(repeats), num_boxes * repeats)
+        names = [f"_o2m{suffix}" for suffix in suffixes]
+        return replace(repeated, suffixes=names, kind="one_to_many", weight=self.one_to_many_weight)
 
 
 def count_boxes(targets: Targets) -> Tensor:

@@ -34,7 +34,9 @@ class SupervisedSet:
         matches: the query of each object.
         num_boxes: normaliser of all terms but the softmax's.
         supervised: (B, Q), False for queries whose class does not count, or None.
-        kind: "one_to_one" predictions answer each object once; "denoising" queries were made from the objects.
+        kind: "one_to_one" predictions answer each object once, "one_to_many" ones several times; "denoising" queries
+            were made from the objects.
+        weight: of all its terms in the sum.
     """
 
     suffixes: list[str]
@@ -44,7 +46,8 @@ class SupervisedSet:
     matches: Matches
     num_boxes: Tensor
     supervised: Tensor | None = None
-    kind: Literal["one_to_one", "denoising"] = "one_to_one"
+    kind: Literal["one_to_one", "one_to_many", "denoising"] = "one_to_one"
+    weight: float = 1.0
 
     @property
     def slots(self) -> Tensor:
@@ -154,7 +157,7 @@ class Criterion:
         for supervised_set in sets:
             for name, values in self.terms(supervised_set, num_images).items():
                 if name in self.weights:
-                    total = total + self.weights[name] * values.sum()
+                    total = total + supervised_set.weight * self.weights[name] * values.sum()
                 terms |= {name + suffix: value for suffix, value in zip(supervised_set.suffixes, values, strict=True)}
         return total, terms
 

@@ -40,15 +40,37 @@ class Queries:
         content: (B, Q, D).
         position: (B, Q, D) fixed position embedding, or None when it follows the references.
         reference_points: (B, Q, 2) points or (B, Q, 4) boxes in [0, 1], at least float32, or None.
-        attention_mask: (1, 1, Q, Q), True where a query may attend to another, or None.
         proposals: the encoder's predictions, or None.
+        num_one_to_many: how many queries at the end are matched one to many, in training.
+        num_denoising, num_denoising_groups: how many at the start are denoising queries, and in how many groups.
     """
 
     content: Tensor
     position: Tensor | None
     reference_points: Tensor | None
-    attention_mask: Tensor | None = None
     proposals: Proposals | None = None
+    num_one_to_many: int = 0
+    num_denoising: int = 0
+    num_denoising_groups: int = 0
+
+    @property
+    def attention_mask(self) -> Tensor | None:
+        """(1, 1, Q, Q), True where a query may attend to another; None where all may.
+
+        Every query sees its own kind: one group of denoising queries, the one-to-one queries, those matched one to
+        many. Denoising queries see the one-to-one queries as well. No one else sees another kind: neither the ground
+        truth nor what is absent at inference can leak into the predictions.
+        """
+        if not (self.num_one_to_many or self.num_denoising):
+            return None
+        total = self.content.shape[1]
+        query = torch.arange(total, device=self.content.device)
+        kind = (query >= total - self.num_one_to_many).long()  # 0 one-to-one, 1 one-to-many, negative denoising
+        if self.num_denoising:
+            group_size = self.num_denoising // self.num_denoising_groups
+            kind = kind.where(query >= self.num_denoising, query // group_size - self.num_denoising_groups)
+        allowed = (kind[:, None] == kind) | ((kind[:, None] < 0) & (kind == 0))
+        return allowed[None, None]
 
 
 def content_width(config: HfDetrConfig) -> int:
@@ -56,18 +78,27 @@ def content_width(config: HfDetrConfig) -> int:
     return config.d_model - (config.denoising == "dn")
 
 
-class LearnedQueries(nn.Module):
-    """The same queries for every image. Their references are embeddings, or read from the position embedding."""
+def concatenate(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    """Two parts of the same queries' (B, Q, …), or None where there is none."""
+    return None if first is None else torch.cat([first, second], dim=1)
 
-    def __init__(self, config: HfDetrConfig):
+
+class LearnedQueries(nn.Module):
+    """The same queries for every image. Their references are embeddings, or read from the position embedding.
+
+    Queries to be matched one to many are a second set, `one_to_many`.
+    """
+
+    def __init__(self, config: HfDetrConfig, num_queries: int, num_one_to_many: int = 0):
         super().__init__()
         self.width = content_width(config)
-        self.num_queries = config.num_queries
-        self.content = nn.Embedding(config.num_queries, self.width) if config.query_content == "learned" else None
+        self.num_queries = num_queries
+        self.content = nn.Embedding(num_queries, self.width) if config.query_content == "learned" else None
         self.position = None
         if config.query_position == "learned":
-            self.position = nn.Embedding(config.num_queries, config.d_model)
-        self.reference_box = nn.Embedding(config.num_queries, 4) if config.query_reference == "box" else None
+            self.position = nn.Embedding(num_queries, config.d_model)
+        self.reference_box = nn.Embedding(num_queries, 4) if config.query_reference == "box" else None
+        self.one_to_many = LearnedQueries(config, num_one_to_many) if num_one_to_many else None
         self.reference_point = None
         if config.query_reference == "point":
             # Conditional DETR reads the point with a hidden layer, Deformable DETR without
@@ -84,8 +115,8 @@ class LearnedQueries(nn.Module):
             return None
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
 
-    def forward(self, memory: Memory) -> Queries:
-        """The queries, expanded to the batch of the memory."""
+    def forward(self, memory: Memory, one_to_many: bool = False) -> Queries:
+        """The queries, expanded to the batch of the memory; on demand followed by those matched one to many."""
 
         def expand(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else rows.expand(memory.content.shape[0], -1, -1)
@@ -95,7 +126,16 @@ class LearnedQueries(nn.Module):
         else:
             content = self.content.weight
         position = None if self.position is None else self.position.weight
-        return Queries(expand(content), expand(position), expand(self.references()))
+        queries = Queries(expand(content), expand(position), expand(self.references()))
+        if self.one_to_many is None or not one_to_many:
+            return queries
+        more = self.one_to_many(memory)
+        return Queries(
+            concatenate(queries.content, more.content),
+            concatenate(queries.position, more.position),
+            concatenate(queries.reference_points, more.reference_points),
+            num_one_to_many=more.content.shape[1],
+        )
 
 
 class SelectedQueries(nn.Module):
@@ -103,12 +143,14 @@ class SelectedQueries(nn.Module):
 
     Every token proposes a box around its cell, twice as large on each coarser level; a head of its own scores and
     moves it, and the best `num_queries` become references, detached. With `query_content="memory"` content and
-    position are computed from the reference (Deformable DETR); otherwise the content is learned (DINO).
+    position are computed from the reference (Deformable DETR); otherwise the content is learned (DINO). Queries to be
+    matched one to many take the next best tokens.
     """
 
     def __init__(self, config: HfDetrConfig):
         super().__init__()
         self.num_queries, self.width = config.num_queries, config.d_model // 2
+        self.num_one_to_many = config.num_one_to_many_queries
         self.from_memory = config.query_content == "memory"
         self.projection = nn.Linear(config.d_model, config.d_model)
         self.projection_norm = nn.LayerNorm(config.d_model)
@@ -118,9 +160,11 @@ class SelectedQueries(nn.Module):
             self.reference_norm = nn.LayerNorm(2 * config.d_model)
         else:
             self.content = nn.Embedding(config.num_queries, content_width(config))
+            if self.num_one_to_many:
+                self.one_to_many_content = nn.Embedding(self.num_one_to_many, content_width(config))
 
-    def forward(self, memory: Memory) -> Queries:
-        """Select the queries of each image from its memory."""
+    def forward(self, memory: Memory, one_to_many: bool = False) -> Queries:
+        """Select the queries of each image from its memory, on demand with those matched one to many."""
         anchors, usable = anchor_logits(memory)
         states = memory.content.masked_fill(~usable, 0.0)
         states = self.projection_norm(self.projection(states))
@@ -128,23 +172,32 @@ class SelectedQueries(nn.Module):
         box_logits = self.heads.box_logits(0, states) + anchors
         # Deformable DETR trains class 0 to mean "any object"; DINO looks for the most probable class
         scores = logits[..., 0] if self.from_memory else logits.amax(-1)
-        indices = scores.topk(min(self.num_queries, scores.shape[1]), dim=1).indices  # a small image has few tokens
+        wanted = self.num_queries + one_to_many * self.num_one_to_many
+        indices = scores.topk(min(wanted, scores.shape[1]), dim=1).indices  # a small image has few tokens
         selected = box_logits.gather(1, indices[..., None].expand(-1, -1, 4))
+        references, own = selected.detach().sigmoid(), indices[:, : self.num_queries]
         if self.from_memory:
-            proposals = Proposals(logits, box_logits.sigmoid(), True, indices)
-            return self.derive(selected.detach(), proposals, memory.content.dtype)
-        selected_logits = logits.gather(1, indices[..., None].expand(-1, -1, logits.shape[-1]))
-        content = self.content.weight[: selected.shape[1]].expand(len(selected), -1, -1)
-        proposals = Proposals(selected_logits, selected.sigmoid(), False, indices)
-        return Queries(content, None, selected.detach().sigmoid(), proposals=proposals)
+            proposals = Proposals(logits, box_logits.sigmoid(), True, own)
+            content, position = self.derive(references, memory.content.dtype)
+        else:
+            own_logits = logits.gather(1, own[..., None].expand(-1, -1, logits.shape[-1]))
+            proposals = Proposals(own_logits, selected[:, : self.num_queries].sigmoid(), False, own)
+            content, position = self.learned_content(one_to_many)[: indices.shape[1]].expand(len(own), -1, -1), None
+        num_one_to_many = indices.shape[1] - own.shape[1]
+        return Queries(content, position, references, proposals, num_one_to_many)
 
-    def derive(self, box_logits: Tensor, proposals: Proposals, dtype: torch.dtype) -> Queries:
-        """Position and content from the sine embedding of the selected boxes (x, y, w, h)."""
-        references = box_logits.sigmoid()
+    def learned_content(self, one_to_many: bool) -> Tensor:
+        """(Q, D), on demand followed by the content of the queries matched one to many."""
+        if not (one_to_many and self.num_one_to_many):
+            return self.content.weight
+        return torch.cat([self.content.weight, self.one_to_many_content.weight])
+
+    def derive(self, references: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Content and position from the sine embedding of the selected boxes (x, y, w, h)."""
         embedding = sine_embedding(references, self.width, temperature=10000.0).to(dtype)
         derived = self.reference_norm(self.reference_projection(embedding))
         position, content = derived.chunk(2, dim=-1)
-        return Queries(content, position, references, proposals=proposals)
+        return content, position
 
 
 def anchor_logits(memory: Memory) -> tuple[Tensor, Tensor]:
