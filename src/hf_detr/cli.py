@@ -3,6 +3,7 @@
 What a command needs is imported inside it: asking for help should not wait for torch.
 """
 
+import json
 import os
 import shlex
 import sys
@@ -46,6 +47,10 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch of each rank.", min=1)] = None,
     image_size: Annotated[int | None, typer.Option(help="Shortest edge of the images, in pixels.", min=32)] = None,
     queries: Annotated[int | None, typer.Option(help="The most objects to find in an image.", min=1)] = None,
+    config_overrides: Annotated[
+        list[str],
+        typer.Option("--set", help="A field of the model's configuration; may be repeated.", metavar="NAME=VALUE"),
+    ] = [],  # noqa: B006 - typer reads it
     learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
     augmentation: Annotated[
         str, typer.Option(help="How pictures are varied: none, published or strong; strong also combines pictures.")
@@ -54,6 +59,13 @@ def train(
     pretrained_backbone: Annotated[
         bool | None,
         typer.Option("--pretrained-backbone/--no-pretrained-backbone", help="Start from timm's pretrained weights."),
+    ] = None,
+    ema: Annotated[bool, typer.Option(help="Evaluate and save a moving average of the weights.")] = True,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after this many evaluations in a row without a better AP.", min=1)
+    ] = None,
+    report_to: Annotated[
+        str | None, typer.Option(help="Also log to these, separated by commas: tensorboard, trackio, wandb.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that OUTPUT holds.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in OUTPUT.")] = False,
@@ -67,7 +79,9 @@ def train(
     with clear_errors():
         from hf_detr.ranks import rank
         from hf_detr.training.run import RunOptions, run_training
+        from hf_detr.training.settings import parse_settings
 
+        options["config_overrides"] = parse_settings(config_overrides)
         if push_to_hub is not None and rank() == 0:
             from hf_detr.hub.push import open_repository
 
@@ -109,12 +123,14 @@ def evaluate(
     model: ModelOption,
     data: DataOption,
     split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "validation",
-    batch_size: Annotated[int, typer.Option(help="Images in a batch.", min=1)] = 4,
+    output: Annotated[Path | None, typer.Option(help="A JSON file to write the metrics to as well.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Images in a batch of each rank.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Of the synthetic data, or of the split.", min=0)] = 0,
 ) -> None:
     """Print the COCO metrics of a model on a data set."""
     with clear_errors():
         from hf_detr.data import load_detection_data, undecoded
+        from hf_detr.files import replace_file
         from hf_detr.prediction import load_detector
         from hf_detr.ranks import one_rank_first, process_group
         from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
@@ -129,7 +145,11 @@ def evaluate(
             trainer = HfDetrTrainer(detector, args, processing_class=image_processor)
             metrics = trainer.evaluate(undecoded(splits[split]))
             metrics = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-            print_metrics({**metrics, "per_class": trainer.per_class})
+            result = {**metrics, "per_class": trainer.per_class}
+            print_metrics(result)
+            if output is not None and is_first_rank():
+                text = json.dumps(result, indent=1)
+                replace_file(output, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 @app.command()
