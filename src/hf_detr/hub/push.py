@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +11,17 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, get_token
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from yaml import YAMLError
 
 from ..modeling.configuration import HfDetrConfig
 from .model_card import CARD_NAME, card_for_repository, card_without_evidence
@@ -74,11 +82,11 @@ def push_folder(
             token, no permission, a bad name, invalid metadata, no connection. The message names the remedy.
     """
     folder = Path(folder)
-    files = model_files(folder)
+    files, card = model_files(folder), read_card(folder)
     api = api or HfApi(library_name="hf-detr")
     repository = open_repository(repo, private=private, branch=branch, api=api)
     with tempfile.TemporaryDirectory() as scratch, clear_hub_errors(repository.name, api):
-        files |= staged_files(folder, Path(scratch), repository.name, license, with_code)
+        files |= staged_files(folder, Path(scratch), card, repository.name, license, with_code)
         return api.create_commit(
             repository.name,
             [
@@ -107,7 +115,7 @@ def open_repository(
     if not (api.token or get_token()):
         raise ValueError(f"no token for {api.endpoint}: {_TOKEN_REMEDY.format(endpoint=api.endpoint)}")
     with clear_hub_errors(repo, api):
-        name = api.create_repo(repo, private=private or None, exist_ok=True).repo_id
+        name = _existing(repo, api) or api.create_repo(repo, private=private or None, exist_ok=True).repo_id
         if private and not api.repo_info(name).private:
             raise ValueError(
                 f"{name} exists and is public: make it private in its settings, choose another name, or push without "
@@ -116,7 +124,19 @@ def open_repository(
         if branch != "main":
             api.create_branch(name, branch=branch, exist_ok=True)
         info = api.repo_info(name, revision=branch)
+        # Asks how a file would be sent, which the Hub tells only to who may write; nothing is sent.
+        api.preupload_lfs_files(name, [CommitOperationAdd(CARD_NAME, b"-")], revision=branch)
         return HubRepository(name, branch, info.sha, tuple(file.rfilename for file in info.siblings or ()))
+
+
+def _existing(repo: str, api: HfApi) -> str | None:
+    """The full name of a repository, None where it does not exist; asked first: not every token may make one."""
+    if "/" not in repo:
+        return None
+    try:
+        return api.repo_info(repo).id
+    except RepositoryNotFoundError:
+        return None
 
 
 def model_files(folder: Path) -> dict[str, Path]:
@@ -148,20 +168,33 @@ def model_files(folder: Path) -> dict[str, Path]:
     return {path: folder / path for path in paths}
 
 
-def staged_files(folder: Path, scratch: Path, repo: str, license: str | None, with_code: bool) -> dict[str, Path]:
+def read_card(folder: Path) -> ModelCard:
+    """Return the model card of a folder; one that says little where there is none.
+
+    Raises:
+        ValueError: it is empty, or its metadata is no YAML.
+    """
+    file = folder / CARD_NAME
+    if not file.is_file():
+        return card_without_evidence(HfDetrConfig.from_pretrained(folder))
+    text = file.read_text(encoding="utf-8")
+    if not text.strip():
+        raise ValueError(f"{file} is empty: write a model card, or delete the file to get one that says little")
+    try:
+        return ModelCard(text)
+    except (ValueError, YAMLError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f"{file}: its metadata, between the first two lines '---', is no YAML: {said}") from error
+
+
+def staged_files(
+    folder: Path, scratch: Path, card: ModelCard, repo: str, license: str | None, with_code: bool
+) -> dict[str, Path]:
     """Write what differs in the repository from the folder to `scratch`; return it by path in the repository."""
-    card = folder / CARD_NAME
-    if card.is_file():
-        text = card.read_text(encoding="utf-8")
-        if not text.strip():
-            raise ValueError(f"{card} is empty: write a model card, or delete the file to get one that says little")
-        card = ModelCard(text, ignore_metadata_errors=False)
-    else:
-        card = card_without_evidence(HfDetrConfig.from_pretrained(folder))
     card_for_repository(card, repo, license=license, with_code=with_code).save(scratch / CARD_NAME)
     if with_code:
         for name in (CONFIG_NAME, IMAGE_PROCESSOR_NAME):
-            (scratch / name).write_bytes((folder / name).read_bytes())
+            shutil.copy(folder / name, scratch)
         add_code(scratch)
     return {file.name: file for file in scratch.iterdir()}
 
