@@ -77,6 +77,8 @@ class HfDetrTrainingArguments(TrainingArguments):
     max_grad_norm: float = 0.1
     lr_scheduler_type: SchedulerType | str = "cosine"
     warmup_steps: float = 0.05
+    # The patience of early stopping goes on where a run was interrupted.
+    restore_callback_states_from_checkpoint: bool = True
     # Only copies to an accelerator gain from it; elsewhere torch warns.
     dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)
     # The image and objects columns are no arguments of the model, but the collator needs them.

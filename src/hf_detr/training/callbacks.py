@@ -1,27 +1,41 @@
 """What a run shows and writes while it trains: a progress bar, a table and a plot of its numbers, pictures."""
 
 import csv
-import os
-from collections.abc import Callable
+import shutil
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from matplotlib.figure import Figure
-from transformers import ProgressCallback, TrainerCallback
+from tqdm.auto import tqdm
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
 
 from hf_detr.data import category_names, decode_image, undecoded
 from hf_detr.data.collate import detection_target
 from hf_detr.data.drawing import draw_detections, side_by_side
+from hf_detr.files import replace_file
 from hf_detr.prediction import detect
 
 
 class LossProgress(ProgressCallback):
-    """The progress bar of `Trainer`, with the last loss and AP behind it instead of a line for each log."""
+    """The progress bar of `Trainer`, with the last loss and AP behind it, and a line for each evaluation."""
 
     def __init__(self):
         super().__init__()
         self.shown: dict[str, str] = {}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Open the bar; the time left is judged by the steps of this run, not by those before it was resumed."""
+        super().on_train_begin(args, state, control, **kwargs)
+        self.current_step = state.global_step
+        if self.training_bar is not None:
+            self.training_bar.initial = self.training_bar.n = state.global_step
+
+    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        """Write the line."""
+        super().on_evaluate(args, state, control, **kwargs)
+        if self.training_bar is not None and metrics:
+            self.training_bar.write(evaluation_line(metrics, state))
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         """Show the new numbers."""
@@ -31,8 +45,28 @@ class LossProgress(ProgressCallback):
             self.training_bar.set_postfix(self.shown)
 
 
+class EarlyStopping(EarlyStoppingCallback):
+    """Stops the training when the metric for the best model has not risen for some evaluations, and says so.
+
+    Args:
+        early_stopping_patience: the number of evaluations in a row.
+    """
+
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        """Compare with the best evaluation so far."""
+        if control.should_training_stop or state.global_step >= state.max_steps:
+            return
+        super().on_evaluate(args, state, control, metrics, **kwargs)
+        if control.should_training_stop and state.is_world_process_zero:
+            tqdm.write(
+                f"Stopped at step {state.global_step} of {state.max_steps}: no better "
+                f"{args.metric_for_best_model.removeprefix('eval_')} in {self.early_stopping_patience} evaluations; "
+                f"the best was {state.best_metric:.3f} at step {state.best_global_step}"
+            )
+
+
 class ResultFiles(TrainerCallback):
-    """Writes everything that was logged to `results.csv`, and the loss and AP curves to `results.png`.
+    """Writes everything that was logged in training to `results.csv`, and its curves to `results.png`.
 
     Args:
         folder: where to write; an existing one.
@@ -40,14 +74,21 @@ class ResultFiles(TrainerCallback):
 
     def __init__(self, folder: str | Path):
         self.folder = Path(folder)
+        self.is_training = False
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Begin to write."""
+        self.is_training = True
 
     def on_evaluate(self, args, state, control, **kwargs):
-        """Bring the files up to date."""
-        self._write(state)
+        """Bring the files up to date; a later evaluation, of the best model, is no point of the curves."""
+        if self.is_training:
+            self._write(state)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Bring the files up to date."""
         self._write(state)
+        self.is_training = False
 
     def _write(self, state: Any) -> None:
         if state.is_world_process_zero and state.log_history:
@@ -60,24 +101,50 @@ class PredictionPictures(TrainerCallback):
     """After each evaluation, draws the detections on some images beside the ground truth.
 
     Args:
-        folder: where `<image id>.jpg` are written, replacing those of the evaluation before.
+        folder: where `<image id>.jpg` are written, replacing those of the evaluation before; those of an evaluation
+            in training are also kept in `step-<step>/`.
         dataset: the evaluation set, in the schema of `hf_detr.data`.
         count: the number of pictures, spread evenly over the data set.
         threshold: the lowest score drawn.
+        kept: the most step folders that are kept: the first, the last, and others evenly between them.
     """
 
-    def __init__(self, folder: str | Path, dataset: Dataset, count: int = 4, threshold: float = 0.3):
+    def __init__(self, folder: str | Path, dataset: Dataset, count: int = 4, threshold: float = 0.3, kept: int = 12):
         self.folder = Path(folder)
+        self.kept = kept
+        self.is_training = False
         count = min(count, len(dataset))
         self.rows = undecoded(dataset).select([index * len(dataset) // count for index in range(count)])
         self.threshold = threshold
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """Begin to keep pictures; those of steps after the one that the run is resumed from are made anew."""
+        self.is_training = True
+        if state.is_world_process_zero:
+            for step, folder in step_folders(self.folder).items():
+                if step > state.global_step:
+                    shutil.rmtree(folder)
+
+    def on_train_end(self, args, state, control, **kwargs):
+        """What is evaluated from now on is the best model, not that of the last step."""
+        self.is_training = False
 
     def on_evaluate(self, args, state, control, model=None, processing_class=None, **kwargs):
         """Draw the pictures."""
         if not state.is_world_process_zero:
             return
+        files = self._draw(model, processing_class)
+        if self.is_training:
+            kept = self.folder / f"step-{state.global_step:06d}"
+            kept.mkdir(exist_ok=True)
+            for file in files:
+                shutil.copyfile(file, kept / file.name)
+            thin_out(step_folders(self.folder), self.kept)
+
+    def _draw(self, model: Any, processing_class: Any) -> list[Path]:
         self.folder.mkdir(parents=True, exist_ok=True)
         names = category_names(self.rows)
+        files: list[Path] = []
         was_training = model.training
         model.eval()
         for row in self.rows:
@@ -89,8 +156,50 @@ class PredictionPictures(TrainerCallback):
                 draw_detections(image, names=names, **detection),
                 ("ground truth", "detections"),
             )
-            replace_file(self.folder / f"{row['image_id']}.jpg", lambda path, p=picture: p.save(path, "JPEG"))
+            files.append(self.folder / f"{row['image_id']}.jpg")
+            replace_file(files[-1], lambda path, p=picture: p.save(path, "JPEG"))
         model.train(was_training)
+        return files
+
+
+def step_folders(folder: Path) -> dict[int, Path]:
+    """Return the step folders of `PredictionPictures` by step, in order."""
+    steps = {int(path.name.removeprefix("step-")): path for path in folder.glob("step-[0-9]*") if path.is_dir()}
+    return dict(sorted(steps.items()))
+
+
+def thin_out(folders: dict[int, Path], kept: int) -> None:
+    """Remove step folders until `kept` are left: those first whose neighbours are closest, never the first or last."""
+    steps = list(folders)
+    while len(steps) > max(kept, 2):
+        index = min(range(1, len(steps) - 1), key=lambda i: steps[i + 1] - steps[i - 1])
+        shutil.rmtree(folders[steps.pop(index)])
+
+
+def evaluation_line(metrics: dict[str, float], state: Any) -> str:
+    """Return an evaluation in one line: where training is, the losses, AP, and the best AP so far."""
+    losses = [row["loss"] for row in state.log_history if "loss" in row]
+    values = {"loss": losses[-1]} if losses else {}
+    names = {"eval_loss": "validation loss", "eval_AP": "AP", "eval_AP50": "AP50", "eval_AP75": "AP75"}
+    values |= {label: metrics[name] for name, label in names.items() if name in metrics}
+    line = f"step {state.global_step}/{state.max_steps}  epoch {state.epoch or 0:.1f}"
+    line += "".join(f"  {label} {value:.3f}" for label, value in values.items())
+    evaluated = [(row["eval_AP"], row["step"]) for row in state.log_history if "eval_AP" in row]
+    if evaluated:
+        best, step = max(evaluated, key=lambda pair: pair[0])
+        line += "  (best)" if step == state.global_step else f"  (best AP {best:.3f} at step {step})"
+    return line
+
+
+PANELS = {
+    "loss": {"loss": "training", "eval_loss": "validation"},
+    "loss terms of the last layer": {"loss_ce": "classes", "loss_bbox": "box distance", "loss_giou": "box overlap"},
+    "average precision": {"eval_AP": "AP", "eval_AP50": "AP50", "eval_AP75": "AP75"},
+    "learning rate": {"learning_rate": "learning rate"},
+    "share of objects whose query changed since the last epoch": {"matching_changed": "changed"},
+    "gradient norm before clipping": {"grad_norm": "gradient norm"},
+}
+"""The panels of `results.png`: title → columns of `results.csv` and their names."""
 
 
 def merge_by_step(history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -111,24 +220,17 @@ def write_csv(rows: list[dict[str, float]], path: Path) -> None:
 
 
 def plot_results(rows: list[dict[str, float]], path: Path) -> None:
-    """Plot the losses, and AP and AP50, over the steps."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    curves = (
-        {"loss": "training loss", "eval_loss": "validation loss"},
-        {"eval_AP": "AP", "eval_AP50": "AP50"},
-    )
-    for axes, names in zip(figure.subplots(1, 2), curves, strict=True):
+    """Plot the curves of `PANELS` over the steps."""
+    figure = Figure(figsize=(13, 7), layout="constrained")
+    for axes, (title, names) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
         for name, label in names.items():
             points = [(row["step"], row[name]) for row in rows if name in row]
-            axes.plot(*zip(*points, strict=True) if points else ([], []), marker=".", label=label)
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else None, label=label)
+        axes.set_title(title)
         axes.set_xlabel("step")
+        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-        axes.legend()
-    figure.savefig(path, format="png", dpi=120)
-
-
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` write a file beside `path`, then put it in the place of `path`: nobody reads half a file."""
-    beside = path.with_name(f".{path.name}.partial")
-    write(beside)
-    os.replace(beside, path)
+        if len(axes.lines) > 1:
+            axes.legend()
+    figure.savefig(path, format="png", dpi=100)

@@ -1,6 +1,7 @@
 """How to train a preset: from the size of the data and the machine to training arguments."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,6 +31,8 @@ def training_arguments(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     seed: int = 0,
+    ema: bool = True,
+    report_to: Sequence[str] = (),
 ) -> HfDetrTrainingArguments:
     """Return the arguments of a run on this machine.
 
@@ -43,6 +46,8 @@ def training_arguments(
             others.
         learning_rate: the base rate; by default 5e-4 for the small presets and the published 1e-4 for others.
         seed: of everything random.
+        ema: evaluate and save a moving average of the weights.
+        report_to: experiment trackers, as `TrainingArguments` names them.
 
     Raises:
         ValueError: a number is not positive.
@@ -70,7 +75,10 @@ def training_arguments(
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
-        bf16=on_cuda and torch.cuda.is_bf16_supported(),
+        ema=ema,
+        report_to=list(report_to),
+        # Emulated, it would be slower than float32.
+        bf16=on_cuda and torch.cuda.is_bf16_supported(including_emulation=False),
         dataloader_num_workers=4 if on_cuda else 0,
         logging_steps=min(20, steps_per_epoch),
         eval_strategy="steps",

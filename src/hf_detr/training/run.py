@@ -1,15 +1,18 @@
 """One training run, from a data folder to a model folder; `hf-detr train` and `hf-detr demo` are this."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import BaseImageProcessor, PreTrainedModel, TrainerCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers.integrations import TensorBoardCallback
+from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_detr.data import (
     DetectionCollator,
@@ -28,12 +31,14 @@ from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments
-from .callbacks import PredictionPictures, ResultFiles
+from .callbacks import EarlyStopping, PredictionPictures, ResultFiles
 from .recipe import SMALL_PRESETS, default_image_size, training_arguments
+from .settings import check_settings
 from .trainer import HfDetrTrainer
 
 # Published: the longest edge is at most 1333 pixels where the shortest is 800.
 LONGEST_TO_SHORTEST = 1333 / 800
+TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +54,13 @@ class RunOptions:
         streaming: read the training data as they arrive; see `load_streaming_data`. Needs `steps`.
         image_size: the shortest edge of the images in pixels.
         queries: the number of queries, the most objects that the model finds in an image; None for the preset's.
+        config_overrides: other fields of the model's configuration, by name.
         augmentation: one of `AUGMENTATIONS`; "strong" gives way to "published" in the last epochs.
         seed: of everything random.
+        ema: evaluate and save a moving average of the weights.
+        patience: stop after this many evaluations in a row without a better AP; None trains to the end.
+        report_to: experiment trackers among `TRACKERS`, separated by commas. TensorBoard's files are in
+            `output/tensorboard`.
         pretrained_backbone: start from timm's pretrained weights.
         overwrite: replace a model that `output` already holds.
         resume: go on with an interrupted run in `output`; all else must be as it was.
@@ -68,8 +78,12 @@ class RunOptions:
     learning_rate: float | None = None
     image_size: int | None = None
     queries: int | None = None
+    config_overrides: Mapping[str, Any] = field(default_factory=dict)
     augmentation: str = "published"
     seed: int = 0
+    ema: bool = True
+    patience: int | None = None
+    report_to: str | None = None
     pretrained_backbone: bool | None = None
     overwrite: bool = False
     resume: bool = False
@@ -85,6 +99,11 @@ class RunOptions:
         """The folder of detections beside ground truth."""
         return self.output / "pictures"
 
+    @property
+    def trackers(self) -> list[str]:
+        """The names in `report_to`."""
+        return [name.strip() for name in (self.report_to or "").split(",") if name.strip()]
+
 
 def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ()) -> dict[str, Any]:
     """Train, evaluate and save a model; return the result of `CocoMetrics` on the validation split.
@@ -96,6 +115,7 @@ def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ())
         ValueError: an option, the data or the output folder cannot be used; nothing is changed then.
     """
     augmentation_options(options.augmentation)
+    check_trackers(options.trackers)
     with process_group():
         return _train_on_all_ranks(options, callbacks)
 
@@ -114,6 +134,8 @@ def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback
             batch_size=options.batch_size,
             learning_rate=options.learning_rate,
             seed=options.seed,
+            ema=options.ema,
+            report_to=options.trackers,
         )
         set_seed(options.seed)
         model, image_processor = build_model(options, category_names(data["train"]))
@@ -170,7 +192,7 @@ def check_output(options: RunOptions) -> str | None:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; expected a folder for the model")
     has_model = (folder / "config.json").exists()
-    checkpoint = get_last_checkpoint(str(options.checkpoints)) if options.checkpoints.is_dir() else None
+    checkpoint = last_complete_checkpoint(options.checkpoints)
     if options.resume:
         if checkpoint is None:
             raise ValueError(f"{folder} holds no unfinished run to resume")
@@ -182,18 +204,48 @@ def check_output(options: RunOptions) -> str | None:
     return None
 
 
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint in a folder that was written to its end, if any."""
+
+    def is_complete(checkpoint: Path) -> bool:
+        try:  # written last
+            json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return True
+
+    steps = {int(path.name.removeprefix("checkpoint-")): path for path in folder.glob("checkpoint-[0-9]*")}
+    return next((str(steps[step]) for step in sorted(steps, reverse=True) if is_complete(steps[step])), None)
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Check that the experiment trackers are known and installed.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for name in names:
+        if name not in TRACKERS:
+            raise ValueError(f"--report-to {name}: expected some of {', '.join(TRACKERS)}, separated by commas")
+        if find_spec(name) is None:
+            raise ValueError(f"--report-to {name}: {name} is not installed; pip install {name}")
+
+
 def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """Build the model that the options name, for the classes of the data, and its image processor."""
     classes: dict[str, Any] = {
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: label for label, name in enumerate(class_names)},
     }
-    changes = classes if options.queries is None else {**classes, "num_queries": options.queries}
+    changes = {} if options.queries is None else {"num_queries": options.queries}
+    changes |= options.config_overrides
     size = None
     if options.image_size is not None or options.model is None:
         shortest = options.image_size or default_image_size(options.preset)
         size = {"shortest_edge": shortest, "longest_edge": round(shortest * LONGEST_TO_SHORTEST)}
     if options.model is not None:
+        check_settings(HfDetrConfig.from_pretrained(options.model), changes)
+        changes |= classes
         model = HfDetrForObjectDetection.from_pretrained(options.model, ignore_mismatched_sizes=True, **changes)
         image_processor = HfDetrImageProcessor.from_pretrained(options.model, **({"size": size} if size else {}))
         return model, image_processor
@@ -201,7 +253,9 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
     pretrained = options.pretrained_backbone
     if pretrained is None:
         pretrained = options.preset not in SMALL_PRESETS
-    config = HfDetrConfig.from_preset(options.preset, use_pretrained_backbone=pretrained, **changes)
+    check_settings(HfDetrConfig.from_preset(options.preset), changes)
+    changes = {"use_pretrained_backbone": pretrained, **changes, **classes}
+    config = HfDetrConfig.from_preset(options.preset, **changes)
     classification = "softmax" if config.classification == "softmax" else "sigmoid"
     return HfDetrForObjectDetection(config), HfDetrImageProcessor(size=size, classification=classification)
 
@@ -220,9 +274,15 @@ def build_trainer(
     if {"shortest_edge", "longest_edge"} <= set(size):
         edges = (size["shortest_edge"], size["longest_edge"])
         plain = "none" if options.augmentation == "none" else "published"
-        augmentations = [build_augmentation(name, *edges, train_data) for name in (options.augmentation, plain)]
+        most_objects = model.config.num_queries
+        augmentations = [
+            build_augmentation(name, *edges, train_data, most_objects) for name in (options.augmentation, plain)
+        ]
         collators = [DetectionCollator(image_processor, augmentation) for augmentation in augmentations]
-    return HfDetrTrainer(
+    callbacks = [ResultFiles(options.output), PredictionPictures(options.pictures, data["validation"])]
+    if options.patience is not None:
+        callbacks.append(EarlyStopping(options.patience))
+    trainer = HfDetrTrainer(
         model,
         args,
         collators[0],
@@ -230,11 +290,12 @@ def build_trainer(
         undecoded(data["validation"]),
         image_processor,
         plain_data_collator=collators[1],
-        callbacks=[
-            ResultFiles(options.output),
-            PredictionPictures(options.pictures, data["validation"]),
-        ],
+        callbacks=callbacks,
     )
+    for callback in trainer.callback_handler.callbacks:
+        if isinstance(callback, TensorBoardCallback):  # its own choice is among the checkpoints, which are removed
+            callback.logging_dir = str(options.output / "tensorboard")
+    return trainer
 
 
 def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> None:
@@ -254,13 +315,16 @@ def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, result: dict[
 
 def card_evidence(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> CardEvidence:
     """Collect what the model card says about a finished run."""
+    is_synthetic, is_folder = options.data.startswith("synthetic"), Path(options.data).exists()
+    name, _, _ = options.data.partition(":")  # "synthetic:500", or a subset on the Hub
     return evidence_of(
         trainer,
         result,
         model_id=str(options.output),
         preset=options.preset if options.model is None else None,
         base_model=options.model,
-        dataset_name="synthetic" if options.data.startswith("synthetic") else Path(options.data).resolve().name,
+        dataset_name=Path(options.data).resolve().name if is_folder and not is_synthetic else name,
+        dataset_id=None if is_folder or is_synthetic else name,
         recipe=recipe_of(trainer) | {"augmentation": options.augmentation},
         command=options.command,
         samples={

@@ -305,7 +305,7 @@ class HfDetrTrainer(Trainer):
         """Save the model, during training with the average of its weights; see `Trainer.save_model`."""
         with self._averaged():
             super().save_model(output_dir, _internal_call)
-        if _internal_call:  # a checkpoint, which also gets what is needed to go on
+        if _internal_call and output_dir is not None:  # a checkpoint, which also gets what is needed to go on
             self._matching.save(output_dir, self.args.should_save)
             if self.args.should_save and self._average is not None:
                 self._average.save_training_weights(output_dir)

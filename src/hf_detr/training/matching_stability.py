@@ -1,0 +1,94 @@
+"""How stable the matching is: the share of objects whose query changed since the epoch before.
+
+While queries compete for objects, each epoch gives an object another query, and so each query other objects to learn.
+The curve falls as the queries settle (Li et al., DN-DETR, 2022, measure the same as "instability").
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from accelerate.utils import gather_object
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import TrainerCallback
+
+from hf_detr.modeling.matching import Matches
+
+MATCHED_QUERIES = "matched_queries.safetensors"
+"""The file in a checkpoint with the matches of the last and of the present epoch."""
+
+
+class MatchingStability(TrainerCallback):
+    """Collects the matches of the last decoder layer and logs `matching_changed` at the end of each epoch.
+
+    Objects are told apart by the `annotation_ids` of their labels, wherever augmentation moves them; those that it
+    drops in one of two epochs do not count.
+
+    Args:
+        log: takes the numbers to log.
+    """
+
+    def __init__(self, log: Callable[[dict[str, float]], None]):
+        self.log = log
+        # (annotation id, query) of the objects of the epoch before, and parts (annotation id, query, matched) of
+        # this epoch, which stay on the device until its end: to read them at once costs a wait, not one each step.
+        self.previous = torch.empty(2, 0, dtype=torch.int64)
+        self.parts: list[Tensor] = []
+
+    def observe(self, labels: Sequence[dict[str, Tensor]], matches: Matches) -> None:
+        """Take the matches of a batch; labels without `annotation_ids` are passed over."""
+        if not all("annotation_ids" in label for label in labels):
+            return
+        ids = torch.cat([label["annotation_ids"] for label in labels])
+        counts = [len(label["annotation_ids"]) for label in labels]
+
+        def of_objects(padded: Tensor) -> Tensor:
+            return torch.cat([row[:count] for row, count in zip(padded, counts, strict=True)])
+
+        self.parts.append(
+            torch.stack([ids, of_objects(matches.query_index[-1]), of_objects(matches.matched[-1]).to(ids)])
+        )
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        """Log the share of objects that changed their query."""
+        current, self.parts = self._gathered(), []
+        previous, self.previous = self.previous, current
+        changed = share_changed(previous, current)
+        if changed is not None:
+            self.log({"matching_changed": changed})
+
+    def _gathered(self) -> Tensor:
+        """(2, N) annotation id and query of the objects that all processes have seen in this epoch."""
+        parts = torch.cat([part.cpu() for part in self.parts], 1) if self.parts else self.previous.new_empty(3, 0)
+        ids, queries, matched = torch.cat(gather_object([parts]), 1)
+        known = matched.bool() & (ids != -1)
+        return torch.stack([ids[known], queries[known]])
+
+    def save(self, folder: str | Path, should_write: bool) -> None:
+        """Write the state to a checkpoint; all processes take part, those with `should_write` write."""
+        current = self._gathered()
+        if should_write:
+            save_file({"previous": self.previous, "current": current}, Path(folder) / MATCHED_QUERIES)
+
+    def resume(self, folder: str | Path, is_first_process: bool) -> None:
+        """Take over the state of a checkpoint, if it has one; the present epoch's is counted on one process."""
+        file = Path(folder) / MATCHED_QUERIES
+        if not file.is_file():
+            return
+        state = load_file(file)
+        self.previous = state["previous"]
+        if is_first_process:
+            current = state["current"]
+            self.parts = [torch.cat([current, torch.ones_like(current[:1])])]
+
+
+def share_changed(previous: Tensor, current: Tensor) -> float | None:
+    """Return the share of the objects in both epochs, each (2, N) of (annotation id, query), with another query.
+
+    None if no object is in both.
+    """
+    before = dict(zip(*previous.tolist(), strict=True))
+    after = dict(zip(*current.tolist(), strict=True))
+    both = before.keys() & after.keys()
+    return sum(before[number] != after[number] for number in both) / len(both) if both else None

@@ -1,0 +1,45 @@
+"""Fields of a model's configuration, set from the command line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+
+from hf_detr.modeling.configuration import HfDetrConfig
+
+CLASS_FIELDS = ("num_labels", "id2label", "label2id")
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Read `NAME=VALUE` texts; values are JSON (`100`, `0.5`, `true`, `null`, `{"a": 1}`), anything else is a text.
+
+    Raises:
+        ValueError: one has no name or no `=`, sets the classes, or sets what another one has set.
+    """
+    fields: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, text = (part.strip() for part in setting.partition("="))
+        if not (name and equals):
+            raise ValueError(f"--set {setting}: expected NAME=VALUE, for example --set num_queries=50")
+        if name in CLASS_FIELDS:
+            raise ValueError(f"--set {setting}: the classes are those of the data")
+        if name in fields:
+            raise ValueError(f"--set {setting}: {name} is set twice")
+        try:
+            fields[name] = json.loads(text)
+        except json.JSONDecodeError:
+            fields[name] = text
+    return fields
+
+
+def check_settings(config: HfDetrConfig, fields: Mapping[str, Any]) -> None:
+    """Check that a configuration with these fields replaced would be a valid one.
+
+    Raises:
+        ValueError: a field is unknown, has a value of a wrong kind, or contradicts another.
+    """
+    try:
+        HfDetrConfig.from_dict({**config.to_dict(), **fields})
+    except StrictDataclassError as error:
+        raise ValueError(f"HfDetrConfig: {' '.join(str(error).split())}") from error
