@@ -1,5 +1,6 @@
 """Reading images so that every failure names the file: headers when a data set is read, pixels when it is used."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,27 +20,33 @@ PROGRESS_FROM = 2000
 """With more images than this, reading their headers takes long enough to show progress."""
 
 
-def displayed_size(path: Path, image_id: int | None = None) -> tuple[int, int]:
-    """Return the (width, height) of an image file as it is displayed, EXIF orientation applied, from its header.
+def displayed_size(image: Path | dict[str, Any], image_id: int | None = None) -> tuple[int, int]:
+    """Return the (width, height) of an image as it is displayed, EXIF orientation applied, from its header.
+
+    Args:
+        image: a file, or `{"bytes": ..., "path": ...}` as `datasets.Image` stores it.
+        image_id: for the error.
 
     Raises:
         DataError: the file is missing or is no image.
     """
-    if not path.is_file():
-        raise locate("the image file does not exist", path, image_id)
+    source = image if isinstance(image, Path) else Path(image.get("path") or "embedded image")
+    content = image if isinstance(image, Path) else io.BytesIO(image["bytes"])
+    if isinstance(image, Path) and not image.is_file():
+        raise locate("the image file does not exist", source, image_id)
     try:
-        with PIL.Image.open(path) as image:
-            size, orientation = image.size, image.getexif().get(EXIF_ORIENTATION, 1)
+        with PIL.Image.open(content) as picture:
+            size, orientation = picture.size, picture.getexif().get(EXIF_ORIENTATION, 1)
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise locate(f"expected an image, but its header cannot be read ({error})", path, image_id) from error
+        raise locate(f"expected an image, but its header cannot be read ({error})", source, image_id) from error
     return size[::-1] if 5 <= orientation <= 8 else size
 
 
-def size_from_header(path: Path) -> tuple[int, int] | tuple[None, None]:
+def size_from_header(image: Path | dict[str, Any]) -> tuple[int, int] | tuple[None, None]:
     """Return what `displayed_size` does, or (None, None) where there is nothing to read it from."""
     try:
-        return displayed_size(path)
-    except DataError:
+        return displayed_size(image)
+    except (DataError, TypeError):
         return None, None
 
 
@@ -67,18 +74,28 @@ def undecoded(dataset: Dataset) -> Dataset:
     return dataset
 
 
-def decode_image(image: PIL.Image.Image | dict[str, Any], image_id: int | None = None) -> PIL.Image.Image:
+def decode_image(
+    image: PIL.Image.Image | dict[str, Any], image_id: int | None = None, least_edge: int | None = None
+) -> PIL.Image.Image:
     """Return the `image` of a row as an RGB picture the way it is displayed (EXIF orientation applied).
 
     Transparency is laid over white and 16-bit pixels are scaled, as the image processor does for inference.
+
+    Args:
+        image: a picture, or `{"bytes": ..., "path": ...}` as `datasets.Image` stores it.
+        image_id: for the error.
+        least_edge: a JPEG may be decoded at a half, a quarter or an eighth of its size, which is faster, as long as
+            no edge gets shorter than this.
 
     Raises:
         DataError: the image is truncated or otherwise unreadable, or its pixels are neither 8- nor 16-bit integers.
     """
     source = "image" if isinstance(image, PIL.Image.Image) else image.get("path") or "embedded image"
     try:
-        picture = datasets.Image().decode_example(image) if isinstance(image, dict) else image
-        picture = PIL.ImageOps.exif_transpose(picture)
+        picture = _opened(image, least_edge) if isinstance(image, dict) else image
+        if picture.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            picture = PIL.ImageOps.exif_transpose(picture)
+        picture.load()
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise locate(f"the image cannot be decoded ({error})", source, image_id) from error
     if picture.mode.startswith(("I", "F")):
@@ -86,7 +103,16 @@ def decode_image(image: PIL.Image.Image | dict[str, Any], image_id: int | None =
     if picture.has_transparency_data:
         white = PIL.Image.new("RGBA", picture.size, "white")
         picture = PIL.Image.alpha_composite(white, picture.convert("RGBA"))
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def _opened(image: dict[str, Any], least_edge: int | None) -> PIL.Image.Image:
+    content, path = image.get("bytes"), image.get("path")
+    if least_edge is None or (content is None and not Path(path or "").is_file()):
+        return datasets.Image().decode_example(image)
+    picture = PIL.Image.open(path if content is None else io.BytesIO(content))
+    picture.draft(None, (least_edge, least_edge))
+    return picture
 
 
 def _eight_bit(picture: PIL.Image.Image, source: str, image_id: int | None) -> PIL.Image.Image:

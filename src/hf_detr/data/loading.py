@@ -6,14 +6,21 @@ from pathlib import Path
 from datasets import DatasetDict
 
 from .coco_layouts import COCO_LAYOUTS, COCO_SINGLE_LAYOUT
+from .image_folder import IMAGE_FOLDER_LAYOUT
+from .layouts import Layout
 from .schema import SourceSplit, dataset_from_split, locate
 from .splits import with_validation
 from .synthetic import synthetic_split
+from .tables import HUB_NAME, TABLE_LAYOUT, hub_tables, table_splits
 from .voc import VOC_LAYOUTS
 from .yolo import YOLO_LAYOUTS
 
 SYNTHETIC_TRAIN_IMAGES = 500
 SYNTHETIC_VALIDATION_FIRST_ID = 1_000_000
+NO_FOLDER = (
+    'expected a folder of detection data, a data set on the Hub as "owner/name", or the word "synthetic"; there is no '
+    "such folder"
+)
 
 
 def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
@@ -23,7 +30,8 @@ def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
 
     Args:
         data: "synthetic" or "synthetic:500" for the built-in set (with the number of training images; a fifth as
-            many are for validation), or a folder in one of `LAYOUTS`.
+            many are for validation), a folder in one of `LAYOUTS`, or "owner/name" of a data set on the Hub
+            ("owner/name:subset" where it has several).
         seed: draws the synthetic images; splits data that come without a validation split.
 
     Raises:
@@ -45,18 +53,29 @@ def source_splits(data: str | Path, seed: int = 0) -> dict[str, SourceSplit]:
         the splits `train`, `validation` and, where there is one, `test`.
 
     Raises:
-        DataError: no known layout is found (the error lists them), or a file cannot be read.
+        DataError: no known layout is found (the error lists them), or something cannot be read.
     """
     if isinstance(data, str) and re.fullmatch(r"synthetic(:.*)?", data):
         return _synthetic(data, seed)
     folder = Path(data)
     if not folder.is_dir():
-        raise locate('expected a folder of detection data, or the word "synthetic"; there is no such folder', folder)
+        if not isinstance(data, str) or folder.exists() or not HUB_NAME.fullmatch(data):
+            raise locate(NO_FOLDER, folder)
+        return with_validation(table_splits(hub_tables(data), data), data, seed)
+    return with_validation(layout_of(folder).read(folder), folder, seed)
+
+
+def layout_of(folder: Path) -> Layout:
+    """Return the layout in which a folder is.
+
+    Raises:
+        DataError: in none that is known; the error lists them.
+    """
     for layout in LAYOUTS:
         if layout.detect(folder):
-            return with_validation(layout.read(folder), folder, seed)
+            return layout
     looked_for = "".join(f"\n  - {layout.description}" for layout in LAYOUTS)
-    found = sorted(path.name for path in folder.iterdir())[:10]
+    found = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:10]
     raise locate(f"no known layout found; looked for{looked_for}\nThe folder starts with {found}", folder)
 
 
@@ -73,4 +92,4 @@ def _synthetic(data: str, seed: int) -> dict[str, SourceSplit]:
     }
 
 
-LAYOUTS = (*COCO_LAYOUTS, *VOC_LAYOUTS, *YOLO_LAYOUTS, COCO_SINGLE_LAYOUT)
+LAYOUTS = (*COCO_LAYOUTS, *VOC_LAYOUTS, IMAGE_FOLDER_LAYOUT, *YOLO_LAYOUTS, TABLE_LAYOUT, COCO_SINGLE_LAYOUT)

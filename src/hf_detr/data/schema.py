@@ -8,13 +8,14 @@ builds the `datasets.Dataset`; training, evaluation and drawing can trust that.
 import hashlib
 import math
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
+from torch.utils.data import Subset
 
 OVERFLOW_TOLERANCE = 2.0
 """Boxes reaching this many pixels or fewer beyond the image are clipped: rounding, not a mistake."""
@@ -86,11 +87,19 @@ class SourceSplit:
         records: the images in their order; can be iterated over again and again.
         names: the class names by the files' own keys, in the order of the labels 0..K-1.
         source: the file or folder that errors name.
+        pictures: the images of the records, a data set of one column `image`, where they are stored in a table: the
+            data set that is built refers to them, so that they need not fit into memory.
     """
 
-    records: Iterable[SourceImage]
+    records: Sequence[SourceImage]
     names: Mapping[Hashable, str]
     source: Path | str
+    pictures: Dataset | None = None
+
+    def select(self, indices: Sequence[int]) -> "SourceSplit":
+        """Return the split of some of the records."""
+        pictures = None if self.pictures is None else self.pictures.select(indices)
+        return replace(self, records=Subset(self.records, indices), pictures=pictures)
 
 
 def detection_features(category_names: Sequence[str], instance_masks: bool = False) -> Features:
@@ -197,6 +206,8 @@ def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -
         if record.image_id in seen:
             raise locate("this image id appears more than once", split.source, record.image_id)
         seen.add(record.image_id)
+        if split.pictures is not None:
+            del row["image"]
         rows.append(row)
         empty += dropped
     if not rows:
@@ -204,8 +215,11 @@ def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -
     if empty:
         warnings.warn(f"{split.source}: left out {empty} box{'es' * (empty > 1)} of zero area", stacklevel=2)
     masks = rows[0].get("instance_mask") is not None
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
-    return Dataset.from_dict(columns, features=detection_features(names or list(split.names.values()), masks))
+    features = detection_features(names or list(split.names.values()), masks)
+    stored = [] if split.pictures is None else ["image"]
+    columns = {name: [row[name] for row in rows] for name in features if name not in stored}
+    dataset = Dataset.from_dict(columns, features=Features({name: features[name] for name in columns}))
+    return concatenate_datasets([split.pictures, dataset], axis=1) if stored else dataset
 
 
 def class_labels(split: SourceSplit, names: Sequence[str] | None = None) -> dict[Hashable, int]:

@@ -3,7 +3,6 @@
 import warnings
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ def with_validation(splits: Mapping[str, SourceSplit], source: str | Path, seed:
     """
     if "train" not in splits:
         raise locate(f"expected training data, found only the splits {list(splits)}", source)
-    found = {name: split for name, split in splits.items() if name == "train" or _has_images(split)}
+    found = {name: split for name, split in splits.items() if name == "train" or len(split.records)}
     if "validation" in found:
         return found
     missing = "the validation split is empty" if "validation" in splits else "no validation split found"
@@ -49,21 +48,15 @@ def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit
     Raises:
         DataError: there are fewer than two images.
     """
-    records = list(split.records)
-    if len(records) < 2:
-        raise locate("expected at least two images to split into train and validation", split.source)
     labels = {key: label for label, key in enumerate(split.names)}
-    present = [{labels[item.category] for item in record.objects if item.category in labels} for record in records]
+    present = [
+        {labels[item.category] for item in record.objects if item.category in labels} for record in split.records
+    ]
+    if len(present) < 2:
+        raise locate("expected at least two images to split into train and validation", split.source)
     frequency = Counter(label for shown in present for label in shown)
     rarest = [min((frequency[label], label) for label in shown) if shown else (0, -1) for shown in present]
-    order = np.random.default_rng(seed).permutation(len(records))
+    order = np.random.default_rng(seed).permutation(len(present))
     order = sorted(order.tolist(), key=lambda index: rarest[index])
-    validation = set(order[::SPLIT_EVERY])
-    return (
-        replace(split, records=[record for index, record in enumerate(records) if index not in validation]),
-        replace(split, records=[record for index, record in enumerate(records) if index in validation]),
-    )
-
-
-def _has_images(split: SourceSplit) -> bool:
-    return next(iter(split.records), None) is not None
+    validation = sorted(order[::SPLIT_EVERY])
+    return split.select(sorted(set(order) - set(validation))), split.select(validation)

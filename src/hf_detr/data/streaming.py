@@ -1,11 +1,20 @@
 """Detection data as streams: rows of the schema one after the other, for sets that are never held as a whole."""
 
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from datasets import IterableDatasetDict
+import datasets
+from datasets import IterableDataset, IterableDatasetDict
 
 from .images import undecoded
-from .loading import load_detection_data
+from .loading import layout_of, load_detection_data
+from .rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
+from .schema import DataError, check_record, detection_features, locate
+from .tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
 
 STREAM_SHARDS = 64
 """Into how many parts a set that is no stream by itself is cut, so that ranks and workers can share it."""
@@ -14,15 +23,92 @@ STREAM_SHARDS = 64
 def load_streaming_data(data: str | Path, seed: int = 0) -> IterableDatasetDict:
     """Return detection data as streams of rows of the schema, images left undecoded (see `decode_image`).
 
-    The splits are those of `load_detection_data`, with the same arguments.
+    A data set on the Hub and a folder of parquet files are read while they are used, row by row, and each row is
+    checked when its turn comes. Their categories must have the feature ClassLabel. Nothing is split off a stream: a
+    validation split is returned where there is one, else the test split in its place. A row without an integer
+    `image_id` gets one made from its picture, so that it is the same on every rank and at every restart.
+
+    All other data are read and checked as a whole, by `load_detection_data`, and then streamed.
+
+    Args:
+        data: what `load_detection_data` takes.
+        seed: as for `load_detection_data`, where the data are read as a whole.
 
     Raises:
-        DataError: as `load_detection_data`.
+        DataError: as `load_detection_data`; while a stream is used, for a row that is unusable, naming split and row.
     """
-    splits = load_detection_data(data, seed)
-    return IterableDatasetDict(
-        {
-            name: undecoded(dataset).to_iterable_dataset(num_shards=min(STREAM_SHARDS, len(dataset)))
-            for name, dataset in splits.items()
-        }
+    tables = _tables(data)
+    if tables is None:
+        splits = load_detection_data(data, seed)
+        return IterableDatasetDict(
+            {
+                name: undecoded(dataset).to_iterable_dataset(num_shards=min(STREAM_SHARDS, len(dataset)))
+                for name, dataset in splits.items()
+            }
+        )
+    if "validation" not in tables and "test" in tables:
+        warnings.warn(f"{data}: no validation split found; the test split is used for validation", stacklevel=2)
+        tables = {"train": tables["train"], "validation": tables["test"]}
+    names = list(_declared_names(tables["train"], data).values())
+    return IterableDatasetDict({split: _checked(table, names, f"{data} ({split})") for split, table in tables.items()})
+
+
+def _tables(data: str | Path) -> Mapping[str, IterableDataset] | None:
+    """Return the tables of data that are read while they are used, or None where they are read as a whole."""
+    if Path(data).is_dir():
+        is_table = layout_of(Path(data)) is TABLE_LAYOUT
+        return folder_tables(Path(data), streaming=True) if is_table else None
+    is_hub = isinstance(data, str) and HUB_NAME.fullmatch(data) and not re.match("synthetic(:|$)", data)
+    return hub_tables(data, streaming=True) if is_hub else None
+
+
+def _declared_names(table: IterableDataset, source: str | Path) -> dict[int, str]:
+    features = table.features
+    if features is None:
+        raise locate("expected features, to know the classes before the rows, found none", source)
+    names = declared_names(features, find_columns(features, source))
+    if not names:
+        raise locate(
+            "expected categories with the feature ClassLabel, since a stream cannot be searched for its classes; load "
+            "the data without streaming, or cast the column",
+            source,
+        )
+    return names
+
+
+def _checked(table: IterableDataset, names: Sequence[str], source: str) -> IterableDataset:
+    """Return the rows of a table as rows of the schema, checked one by one."""
+    columns, image = find_columns(table.features, source), image_column(table.features, source)
+    own = declared_names(table.features, columns) or _declared_names(table, source)
+    unknown = [name for name in own.values() if name not in names]
+    if unknown:
+        raise locate(f"the classes {unknown} are not among those of the training data, {list(names)}", source)
+    if isinstance(table.features[image], datasets.Image):
+        table = table.cast_column(image, datasets.Image(decode=False))
+    features = detection_features(names)
+    features["image"] = datasets.Image(decode=False)
+    return table.map(
+        partial(
+            _row,
+            columns=columns,
+            column=image,
+            labels={key: names.index(name) for key, name in own.items()},
+            source=source,
+        ),
+        with_indices=True,
+        remove_columns=[name for name in table.features if name not in features],
+        features=features,
     )
+
+
+def _row(
+    row: Mapping[str, Any], index: int, columns: Columns, column: str, labels: Mapping[int, int], source: str
+) -> dict[str, Any]:
+    try:
+        stored = stored_image(row[column])
+        record = record_from_row(row, columns, stored, id_from_image(stored))
+        checked, _ = check_record(record, labels, source)
+    except DataError as error:
+        raise locate(f"row {index + 1}: {error}") from error
+    image = stored if isinstance(stored, Mapping) else {"bytes": None, "path": str(stored)}
+    return {**checked, "image": image}
