@@ -195,8 +195,10 @@ def create_repository(request: _Handler, body: bytes) -> Answer:
     url = f"{request.hub.url}/{repo}"
     if repo in request.hub.repositories:
         raise Refused(409, "You already created this model repo", body={"error": "exists", "url": url})
+    # The name of the field depends on the version of the client.
+    private = asked.get("visibility") == "private" or bool(asked.get("private"))
     first = Commit(hashlib.sha1(repo.encode()).hexdigest(), "initial commit", {".gitattributes": b"* text=auto\n"})
-    request.hub.repositories[repo] = Repository(asked.get("visibility") == "private", {"main": [first]})
+    request.hub.repositories[repo] = Repository(private, {"main": [first]})
     return _json({"url": url})
 
 

@@ -97,7 +97,7 @@ def test_the_text_shows_the_evidence(saved):
     for line in (
         "COCO metrics on Blood cells (validation: 87 images)",
         "- Data: Blood cells (train: 205 images, validation: 87 images)",
-        "- Fingerprint of the annotations: `0123abcd`",
+        "- Fingerprint of the annotations (train, validation): `0123abcd`",
         "- Size: shortest edge 256, longest edge 427",
         "- Hardware: 2 CPU cores (Some Processor), no accelerator",
         "- Versions: torch 2.99.0, transformers 5.98.0",

