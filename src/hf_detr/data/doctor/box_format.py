@@ -8,8 +8,8 @@ import numpy as np
 from ..schema import OVERFLOW_TOLERANCE
 from .examined import Boxes
 
-LEAST_BOXES = 5
-"""Fewer boxes than this can fit another reading by chance."""
+LEAST_MISFITS = 5
+"""Fewer boxes than this that contradict the declared format may be slips, and fit another reading by chance."""
 LEAST_FIT = 0.98
 """Share of the boxes that another reading has to explain; what remains may be other mistakes."""
 MOST_UNEXPLAINED = 0.1
@@ -45,18 +45,18 @@ def mistaken_format(boxes: Boxes) -> BoxFormat | None:
     """Return the format that the boxes of a split have instead of (x, y, width, height) in pixels, if it is clear."""
     known = boxes.finite
     bbox, sizes = boxes.bbox[known], boxes.image_size[known]
-    if len(bbox) < LEAST_BOXES:
+    if len(bbox) < LEAST_MISFITS:
         return None
     normalised = _normalised(bbox)
     if normalised.mean() >= NORMALISED_SHARE:
         bbox = bbox * np.tile(sizes, 2)
-        readings, declared = {"x, y, width, height": lambda box, size: box, **PIXEL_READINGS}, ~normalised
+        readings, misfits = {"x, y, width, height": lambda box, size: box, **PIXEL_READINGS}, normalised
         name, problem = "({}) divided by the image's size", "lie between 0 and 1"
-        misfits = normalised
     else:
-        readings, declared = PIXEL_READINGS | YOLO_READINGS, _fits(bbox, sizes)
+        readings, misfits = PIXEL_READINGS | YOLO_READINGS, ~_fits(bbox, sizes)
         name, problem = "({})", "leave their image or have no size"
-        misfits = ~declared
+    if misfits.sum() < LEAST_MISFITS:
+        return None
     fits = {reading: _fits(convert(bbox, sizes), sizes).mean() for reading, convert in readings.items()}
     best = max(fits, key=fits.get)
     if fits[best] < LEAST_FIT or 1 - fits[best] > MOST_UNEXPLAINED * misfits.mean():

@@ -1,5 +1,6 @@
 """The whole examination: every image and annotation read once, all checks, and the recommendation."""
 
+import warnings
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,9 @@ def examine(data: str | Path, seed: int = 0, progress_on: Console | None = None)
     Raises:
         DataError: there is no such data set, or its annotations cannot be read at all.
     """
-    sources = source_splits(data, seed=seed)
+    with warnings.catch_warnings(record=True) as remarks:
+        warnings.simplefilter("always", UserWarning)
+        sources = source_splits(data, seed=seed)
     splits, format_findings = {}, []
     for name, source in sources.items():
         read = read_all(source.records)
@@ -81,6 +84,7 @@ def examine(data: str | Path, seed: int = 0, progress_on: Console | None = None)
         findings += query_findings(split, preset, num_queries(preset))
     findings += tiny_findings(splits["train"], default_image_size(preset))
     findings += unlisted_findings(splits)
+    findings += _remarks(remarks)
     return Diagnosis(str(data), sources, splits, most_severe_first(findings), recommendation)
 
 
@@ -106,6 +110,16 @@ def _empty_splits(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
         "splits have no image",
         "check that the annotations are complete",
         (Place("no image in it", split.name, str(split.source)) for split in splits.values() if not split.records),
+    )
+
+
+def _remarks(remarks: list[warnings.WarningMessage]) -> list[Finding]:
+    return finding(
+        "remark",
+        Severity.NOTE,
+        "remarks on how the files were read",
+        "nothing, if this is what you meant",
+        (Place(str(remark.message)) for remark in remarks if issubclass(remark.category, UserWarning)),
     )
 
 

@@ -1,0 +1,489 @@
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from typer.testing import CliRunner
+
+from hf_detr.cli import app
+from hf_detr.data import DataError, load_detection_data
+from hf_detr.data.doctor import Diagnosis, Finding, Severity, examine
+from hf_detr.data.doctor.box_format import mistaken_format
+from hf_detr.data.doctor.examined import Boxes
+from hf_detr.data.schema import SourceObject
+
+WIDTH, HEIGHT = 96, 72
+TRAIN, VALIDATION = 12, 3
+BOXES = ((2, 3, 30, 20), (50, 40, 40, 30), (1, 30, 20, 40), (60, 2, 30, 30))
+
+
+def picture(number: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Image.Image:
+    """A picture unlike every other one, from the first look on."""
+    coarse = np.random.default_rng(number).integers(0, 255, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+
+
+class DataFolder:
+    """A flawless COCO data set, to be broken: two splits of pictures, four boxes of two classes in each."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.train = self._split("train", range(1, TRAIN + 1))
+        self.validation = self._split("val", range(101, 101 + VALIDATION))
+
+    def _split(self, split: str, numbers: range) -> dict:
+        (self.folder / split).mkdir(parents=True)
+        images, annotations = [], []
+        for number in numbers:
+            picture(number).save(self.folder / split / f"{number}.jpg")
+            images.append({"id": number, "file_name": f"{number}.jpg", "width": WIDTH, "height": HEIGHT})
+            for index, box in enumerate(BOXES):
+                place = {"id": 10 * number + index, "image_id": number, "category_id": 1 + 2 * (index % 2)}
+                annotations.append({**place, "bbox": list(box), "area": box[2] * box[3], "iscrowd": 0})
+        categories = [{"id": 1, "name": "cat"}, {"id": 3, "name": "dog"}]
+        return {"images": images, "annotations": annotations, "categories": categories}
+
+    def image(self, number: int) -> Path:
+        return self.folder / ("train" if number <= TRAIN else "val") / f"{number}.jpg"
+
+    def write(self) -> Path:
+        for name, content in {"train": self.train, "val": self.validation}.items():
+            (self.folder / f"instances_{name}.json").write_text(json.dumps(content))
+        return self.folder
+
+    def add_image(self, number: int, split: str = "train", size: tuple[int, int] = (WIDTH, HEIGHT)) -> Path:
+        """Declare one more image, without objects, and return where its file belongs."""
+        content = self.train if split == "train" else self.validation
+        content["images"].append({"id": number, "file_name": f"{number}.jpg", "width": size[0], "height": size[1]})
+        return self.folder / split / f"{number}.jpg"
+
+    def change_boxes(self, change: Callable[[list], list]) -> None:
+        for content in (self.train, self.validation):
+            for annotation in content["annotations"]:
+                annotation["bbox"] = change(annotation["bbox"])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataFolder:
+    return DataFolder(tmp_path / "data")
+
+
+def found(data: DataFolder) -> dict[str, Finding]:
+    diagnosis = examine(data.write())
+    assert diagnosis.trainable == (not any(f.severity == Severity.ERROR for f in diagnosis.findings))
+    return {finding.kind: finding for finding in diagnosis.findings}
+
+
+def only(data: DataFolder, kind: str, severity: Severity, *also: str) -> Finding:
+    """The finding of a kind; there must be no other, but for those that follow from it."""
+    findings = found(data)
+    assert set(findings) == {kind, *also}
+    assert findings[kind].severity == severity
+    return findings[kind]
+
+
+def test_a_clean_set_gives_no_finding(data: DataFolder):
+    assert found(data) == {}
+
+
+def test_the_synthetic_set_has_no_errors():
+    diagnosis = examine("synthetic:40")
+    assert diagnosis.trainable
+    assert diagnosis.recommendation.image_size.value == 256
+    assert [len(split.records) for split in diagnosis.splits.values()] == [40, 8]
+
+
+# Images
+
+
+def test_missing_images(data: DataFolder):
+    data.image(3).unlink()
+    [place] = only(data, "missing_image", Severity.ERROR).places
+    assert (place.split, place.file, place.image_id) == ("train", str(data.image(3)), 3)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda content: content[: len(content) // 2], "truncated"),
+        (lambda content: b"", "empty"),
+        (lambda content: b"<html>404</html>", "no image format"),
+    ],
+)
+def test_unreadable_images(data: DataFolder, spoil: Callable[[bytes], bytes], words: str):
+    data.image(102).write_bytes(spoil(data.image(102).read_bytes()))
+    [place] = only(data, "unreadable_image", Severity.ERROR).places
+    assert (place.split, place.image_id) == ("validation", 102)
+    assert words in place.detail
+
+
+def test_images_of_another_size_than_annotated(data: DataFolder):
+    picture(2, (WIDTH // 2, HEIGHT // 2)).save(data.image(2))
+    picture(5, (HEIGHT, WIDTH)).save(data.image(5))
+    first, second = only(data, "image_size", Severity.ERROR).places
+    assert (first.image_id, first.detail) == (2, "annotated as 96x72, displayed as 48x36")
+    assert second.detail.endswith("width and height are exchanged")
+
+
+def test_images_turned_by_exif(data: DataFolder):
+    exif = Image.Exif()
+    exif[274] = 6
+    picture(1).save(data.image(1), exif=exif)
+    picture(2, (HEIGHT, WIDTH)).save(data.image(2), exif=exif)
+    findings = found(data)
+    assert set(findings) == {"turned_image", "image_size"}
+    assert [place.image_id for place in findings["turned_image"].places] == [1, 2]
+    [place] = findings["image_size"].places
+    assert place.image_id == 1
+    assert "ignores the EXIF orientation" in place.detail
+
+
+def test_images_without_objects_that_no_annotation_names_and_of_odd_shapes(data: DataFolder):
+    picture(50).save(data.add_image(50))
+    assert [place.image_id for place in only(data, "image_without_objects", Severity.NOTE).places] == [50]
+    picture(51).save(data.folder / "train" / "left over.PNG")
+    [place] = found(data)["unlisted_image"].places
+    assert place.file.endswith("left over.PNG")
+    picture(52, (400, 100)).save(data.add_image(52, size=(400, 100)))
+    assert [place.image_id for place in found(data)["narrow_image"].places] == [52]
+    picture(53, (500, 400)).save(data.add_image(53, size=(500, 400)))
+    assert [place.image_id for place in found(data)["different_sizes"].places] == [1, 53]
+
+
+def test_image_ids_that_repeat_or_are_not_declared(data: DataFolder):
+    data.train["annotations"][0]["image_id"] = 77
+    assert [place.image_id for place in only(data, "undeclared_image", Severity.ERROR).places] == [77]
+    data.train["annotations"][0]["image_id"] = 1
+    data.train["images"].append({**data.train["images"][0], "file_name": "2.jpg"})
+    [place] = found(data)["repeated_image_id"].places
+    assert (place.image_id, place.file) == (1, str(data.image(2)))
+
+
+def test_copies_across_splits_the_same_and_nearly(data: DataFolder):
+    same, like = data.add_image(201, "val"), data.add_image(202, "val")
+    same.write_bytes(data.image(4).read_bytes())
+    brighter = np.asarray(Image.open(data.image(7)), dtype=np.int64) + 4
+    Image.fromarray(brighter.clip(0, 255).astype(np.uint8)).save(like, quality=60)
+    first, second = only(data, "copies_across_splits", Severity.WARNING, "image_without_objects").places
+    assert (first.split, first.image_id, second.image_id) == ("train", 4, 7)
+    assert first.detail.startswith("the same file as validation")
+    assert second.detail.startswith("looks like validation")
+    assert "image id 202" in second.detail
+
+
+def test_copies_within_a_split(data: DataFolder):
+    for number in (60, 61):
+        data.add_image(number).write_bytes(data.image(4).read_bytes())
+    [place] = only(data, "copies_within_split", Severity.NOTE, "image_without_objects").places
+    assert "image id 60" in place.detail
+    assert "image id 61" in place.detail
+
+
+# Boxes
+
+
+@pytest.mark.parametrize(
+    ("kind", "severity", "bbox"),
+    [
+        ("broken_box", Severity.ERROR, [1, 2, math.nan, 4]),
+        ("broken_box", Severity.ERROR, [1, 2, 3]),
+        ("broken_box", Severity.ERROR, None),
+        ("negative_box", Severity.ERROR, [40, 10, -20, 10]),
+        ("outside_box", Severity.ERROR, [80, 60, 40, 10]),
+        ("outside_box", Severity.ERROR, [-5, 10, 20, 10]),
+        ("empty_box", Severity.WARNING, [10, 10, 0, 12]),
+        ("duplicate_box", Severity.WARNING, [2, 3, 30, 20.5]),
+    ],
+)
+def test_single_boxes(data: DataFolder, kind: str, severity: Severity, bbox: list):
+    data.train["annotations"][10]["bbox"] = bbox
+    [place] = only(data, kind, severity).places
+    assert (place.split, place.image_id, place.annotation_id) == ("train", 3, 32)
+
+
+def test_what_the_doctor_calls_trainable_loads_and_the_rest_does_not(data: DataFolder):
+    data.train["annotations"][5]["iscrowd"] = 7
+    [place] = only(data, "refused_record", Severity.ERROR).places
+    assert (place.image_id, "iscrowd" in place.detail) == (2, True)
+    with pytest.raises(DataError, match="iscrowd"):
+        load_detection_data(data.folder)
+    data.train["annotations"][5]["iscrowd"] = 1
+    assert found(data) == {}
+    assert set(load_detection_data(data.folder)) == {"train", "validation"}
+
+
+FORMATS = {
+    "(left, top, right, bottom)": lambda box: [box[0], box[1], box[0] + box[2], box[1] + box[3]],
+    "(centre x, centre y, width, height)": lambda box: [box[0] + box[2] / 2, box[1] + box[3] / 2, *box[2:]],
+    "(y, x, height, width)": lambda box: [box[1], box[0], box[3], box[2]],
+    "(x, y, width, height) divided by the image's size": lambda box: [
+        box[0] / WIDTH,
+        box[1] / HEIGHT,
+        box[2] / WIDTH,
+        box[3] / HEIGHT,
+    ],
+    "(centre x, centre y, width, height) divided by the image's size": lambda box: [
+        (box[0] + box[2] / 2) / WIDTH,
+        (box[1] + box[3] / 2) / HEIGHT,
+        box[2] / WIDTH,
+        box[3] / HEIGHT,
+    ],
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_boxes_in_another_format_are_one_finding_with_the_evidence(data: DataFolder, name: str):
+    data.change_boxes(FORMATS[name])
+    diagnosis = examine(data.write())
+    assert {finding.kind for finding in diagnosis.findings} == {"box_format"}
+    assert [len(finding.places) > 0 for finding in diagnosis.findings] == [True, True]
+    assert f"seems to be {name}:" in diagnosis.findings[0].title
+    assert f"of {4 * TRAIN} boxes" in diagnosis.findings[0].title
+    assert f"{4 * TRAIN} fit" in diagnosis.findings[0].title
+    read = diagnosis.splits["train"].boxes.bbox[:4]
+    np.testing.assert_allclose(read, BOXES, atol=1e-9)
+
+
+def yolo_reader(box: np.ndarray) -> np.ndarray:
+    """What becomes of four numbers that are taken for centre and size as shares of the image."""
+    return np.array([box[0] - box[2] / 2, box[1] - box[3] / 2, box[2], box[3]]) * [WIDTH, HEIGHT, WIDTH, HEIGHT]
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("pixels where YOLO", lambda x, y, w, h: [x + w / 2, y + h / 2, w, h]),
+        ("left, top, width, height where YOLO", lambda x, y, w, h: [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT]),
+        (
+            "left, top, right, bottom where YOLO",
+            lambda x, y, w, h: [x / WIDTH, y / HEIGHT, (x + w) / WIDTH, (y + h) / HEIGHT],
+        ),
+    ],
+)
+def test_yolo_labels_in_another_format(data: DataFolder, name: str, label: Callable):
+    data.change_boxes(lambda box: yolo_reader(np.array(label(*box))).tolist())
+    diagnosis = examine(data.write())
+    assert {finding.kind for finding in diagnosis.findings} == {"box_format"}
+    assert name in diagnosis.findings[0].title
+    np.testing.assert_allclose(diagnosis.splits["train"].boxes.bbox[:4], BOXES, atol=1e-9)
+
+
+@st.composite
+def boxes_in_images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Up to 40 proper boxes (x, y, width, height), each in an image of its own size."""
+    sizes = draw(st.lists(st.tuples(st.integers(32, 999), st.integers(32, 999)), min_size=1, max_size=40))
+    shares = [draw(st.tuples(*[st.floats(0.05, 0.95)] * 4)) for _ in sizes]
+    sizes, shares = np.array(sizes, dtype=np.float64), np.array(shares)
+    corner = shares[:, :2] * (sizes - 3)
+    return np.concatenate((corner, 3 + shares[:, 2:] * (sizes - 3 - corner)), axis=1), sizes
+
+
+def as_boxes(bbox: np.ndarray, sizes: np.ndarray) -> Boxes:
+    count = len(bbox)
+    items = [SourceObject(index, bbox[index].tolist(), 0) for index in range(count)]
+    return Boxes(np.arange(count), items, bbox, sizes, np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool))
+
+
+@settings(max_examples=60, deadline=None)
+@given(boxes_in_images())
+def test_boxes_in_the_declared_format_are_never_taken_for_another(drawn: tuple[np.ndarray, np.ndarray]):
+    assert mistaken_format(as_boxes(*drawn)) is None
+
+
+def test_a_few_slips_are_not_another_format():
+    bbox = np.array([[40.0, 40, 20, 20]] * 30 + [[85.0, 40, 20, 20]] * 4)  # the last ones would fit as centres
+    assert mistaken_format(as_boxes(bbox, np.full((34, 2), 100.0))) is None
+
+
+# Classes
+
+
+def test_undeclared_categories(data: DataFolder):
+    data.train["annotations"][6]["category_id"] = 9
+    [place] = only(data, "undeclared_category", Severity.ERROR).places
+    assert (place.annotation_id, place.detail) == (22, "category 9; declared are 1, 3")
+
+
+def test_unused_few_and_out_of_balance_classes(data: DataFolder):
+    for content in (data.train, data.validation):
+        content["categories"] += [{"id": 4, "name": "animals"}, {"id": 5, "name": "fox"}]
+    data.train["annotations"][0]["category_id"] = 5
+    findings = found(data)
+    assert set(findings) == {"unused_category", "few_objects", "class_not_evaluated"}
+    assert [place.detail for place in findings["unused_category"].places] == ["class 'animals'"]
+    assert [place.detail for place in findings["few_objects"].places] == ["class 'fox': 1"]
+    assert [place.detail for place in findings["class_not_evaluated"].places] == ["class 'fox'"]
+
+
+def test_class_imbalance(data: DataFolder):
+    for index in range(10 * 2 * TRAIN + 1 - 2 * TRAIN):  # cats become ten times as many as dogs, and one more
+        number = 1 + index % TRAIN
+        box = [30 + index // TRAIN, 20, 18, 18 + 3 * (index // TRAIN % 9)]
+        data.train["annotations"].append({"id": 5000 + index, "image_id": number, "category_id": 1, "bbox": box})
+    [place] = only(data, "class_imbalance", Severity.WARNING).places
+    assert place.detail == f"class 'dog': {2 * TRAIN}"
+
+
+def test_splits_that_disagree_about_classes_and_names_declared_twice(data: DataFolder):
+    data.validation["categories"][0]["name"] = "lion"
+    [place] = only(data, "class_names", Severity.ERROR, "class_not_evaluated").places
+    assert "['lion']" in place.detail
+    data.validation["categories"][0]["name"] = data.train["categories"][0]["name"] = "dog"
+    assert "'dog' stands for 2 categories" in found(data)["class_names"].places[0].detail
+
+
+def test_no_objects_at_all(data: DataFolder):
+    data.train["annotations"] = []
+    assert found(data)["no_objects"].severity == Severity.ERROR
+
+
+# Recommendation
+
+
+def with_objects(data: DataFolder, count: int, side: float, number: int = 1) -> None:
+    for index in range(count):
+        box = [1.5 * index % (WIDTH - side), 3 + index // 30 * side, side, side]
+        data.train["annotations"].append({"id": 9000 + index, "image_id": number, "category_id": 3, "bbox": box})
+
+
+def test_tiny_objects_ask_for_larger_images(data: DataFolder):
+    with_objects(data, 20, side=2)  # 2 of 72 pixels are 7 of 256
+    finding = found(data)["tiny_object"]
+    assert (finding.count, finding.severity) == (20, Severity.WARNING)
+    assert finding.places[0].detail == "7.1 pixels"
+    choice = examine(data.folder).recommendation.image_size
+    assert (choice.value, "no more pixels" in choice.reason) == (256, True)
+
+
+def test_larger_images_are_recommended_where_there_are_more_pixels(data: DataFolder):
+    for number in range(1, TRAIN + 1):
+        picture(number, (WIDTH * 8, HEIGHT * 8)).save(data.image(number))
+        data.train["images"][number - 1].update(width=WIDTH * 8, height=HEIGHT * 8)
+    with_objects(data, 20, side=20)  # 20 of 576 pixels are 9 of 256, and 16 of 461
+    recommendation = examine(data.write()).recommendation
+    assert recommendation.image_size.value == 480
+    assert "--image-size 480" in recommendation.command
+
+
+def test_more_objects_than_queries(data: DataFolder):
+    with_objects(data, 110, side=6, number=2)
+    diagnosis = examine(data.write())
+    [finding] = [found for found in diagnosis.findings if found.kind == "more_objects_than_queries"]
+    assert [(place.image_id, place.detail) for place in finding.places] == [(2, "114 objects")]
+    assert diagnosis.recommendation.queries.value == 200  # 171, and the next multiple of 50
+    assert "--queries 200" in diagnosis.recommendation.command
+
+
+def test_the_recommended_command_is_one_that_train_takes(data: DataFolder, monkeypatch: pytest.MonkeyPatch):
+    with_objects(data, 110, side=6, number=2)
+    options = []
+    monkeypatch.setattr("hf_detr.training.run.run_training", lambda run, *args, **kwargs: options.append(run) or {})
+    monkeypatch.setattr("hf_detr.cli.print_metrics", lambda result: None)
+    recommendation = examine(data.write()).recommendation
+    result = CliRunner().invoke(app, recommendation.command.split()[1:])
+    assert result.exit_code == 0, result.output
+    [run] = options
+    assert (run.queries, run.image_size, run.preset) == (200, recommendation.image_size.value, "tiny")
+    assert (run.epochs, run.batch_size) == (recommendation.epochs.value, recommendation.batch_size.value)
+
+
+def test_a_model_is_built_with_so_many_queries(tmp_path: Path):
+    from hf_detr.training.run import RunOptions, build_model
+
+    model, _ = build_model(RunOptions(data="synthetic", output=tmp_path, queries=150), ["cat"])
+    assert model.config.num_queries == 150
+
+
+# The command and its report
+
+
+def run_doctor(data: DataFolder | str, output: Path) -> tuple[int, str]:
+    folder = data if isinstance(data, str) else str(data.write())
+    result = CliRunner().invoke(app, ["doctor", "--data", folder, "--output", str(output)])
+    return result.exit_code, result.output
+
+
+def test_the_command_writes_a_report(data: DataFolder, tmp_path: Path):
+    output = tmp_path / "report"
+    data.train["annotations"][4]["bbox"] = [10, 10, 0, 12]
+    code, text = run_doctor(data, output)
+    assert code == 0, text
+    assert "WARNING boxes have no area" in text
+    assert "hf-detr train --data" in text
+    assert sorted(path.name for path in output.iterdir()) == [
+        "classes.png",
+        "report.json",
+        "report.md",
+        "samples.jpg",
+        "sizes.png",
+    ]
+    report = json.loads((output / "report.json").read_text())
+    assert report["trainable"] is True
+    assert report["splits"]["train"]["images"] == TRAIN
+    assert [(finding["kind"], finding["count"]) for finding in report["findings"]] == [("empty_box", 1)]
+    assert report["findings"][0]["places"][0]["annotation_id"] == 20
+    assert "(samples.jpg)" in (output / "report.md").read_text()
+    with Image.open(output / "samples.jpg") as sheet:
+        assert sheet.size[0] > sheet.size[1] > 300
+
+
+def test_errors_come_first_and_exit_with_one(data: DataFolder, tmp_path: Path):
+    data.train["annotations"][4]["bbox"] = [10, 10, 0, 12]
+    for index in range(40, 46):
+        data.train["annotations"][index]["bbox"] = [80, 60, 10 * index - 370, 10]
+    data.image(1).unlink()
+    code, text = run_doctor(data, tmp_path / "report")
+    assert code == 1
+    assert "Not ready to train on: 2 errors, 1 warning" in text
+    assert text.index("ERROR image files are missing") < text.index("ERROR boxes reach") < text.index("WARNING")
+    assert "and 3 more" in text
+
+
+def test_a_set_of_which_nothing_can_be_shown(data: DataFolder, tmp_path: Path):
+    for number in range(1, TRAIN + 1):
+        data.image(number).unlink()
+    code, _ = run_doctor(data, tmp_path / "report")
+    assert code == 1
+    assert not (tmp_path / "report" / "samples.jpg").exists()
+    data.train["images"] = data.train["annotations"] = []
+    assert run_doctor(data, tmp_path / "report")[0] == 1
+
+
+def test_usage_errors_exit_with_two(data: DataFolder, tmp_path: Path):
+    assert run_doctor(str(tmp_path / "nowhere"), tmp_path / "report")[0] == 2
+    code, text = run_doctor(data, data.folder / "report")
+    assert (code, "taken for data" in text) == (2, True)
+    (tmp_path / "file").write_text("")
+    assert run_doctor(data, tmp_path / "file")[0] == 2
+    assert (tmp_path / "file").read_text() == ""
+    (data.folder / "instances_train.json").write_text("{")
+    result = CliRunner().invoke(app, ["doctor", "--data", str(data.folder), "--output", str(tmp_path / "report")])
+    assert result.exit_code == 2
+    assert "not json" in result.output
+
+
+def test_the_order_of_findings_is_always_the_same(data: DataFolder):
+    data.train["annotations"][4]["bbox"] = [10, 10, 0, 12]
+    data.image(3).unlink()
+    data.image(9).write_bytes(b"")
+    data.write()
+
+    def texts(diagnosis: Diagnosis) -> list[str]:
+        return [str(place) for finding in diagnosis.findings for place in finding.places]
+
+    assert texts(examine(data.folder)) == texts(examine(data.folder))
+
+
+def test_blood_cells(bccd_folder: Path):
+    diagnosis = examine(bccd_folder)
+    assert diagnosis.trainable
+    findings = {finding.kind: finding for finding in diagnosis.findings}
+    assert {place.annotation_id for place in findings["empty_box"].places} == {2288, 887}
+    [leak] = findings["copies_across_splits"].places  # one field of view, in and out of focus
+    assert leak.file.endswith("BloodImage_00038.jpg")
+    assert "BloodImage_00037.jpg" in leak.detail
