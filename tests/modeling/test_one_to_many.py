@@ -133,7 +133,7 @@ def test_selected_ones_are_the_next_best_proposals():
 def test_small_images_have_fewer_of_them(size: int, left: bool):
     """On four levels a picture of 32 pixels has 22 tokens, as many as there are queries without them."""
     model = tiny_model("dino-resnet-50-4scale", num_queries=22, num_one_to_many_queries=9).train()
-    output = model(images(1, size, size), labels=labels(12))
+    output = model(images(2, size, size), labels=labels(12, 1))
     output.loss.backward()
     assert output.logits.shape[1] == 22
     assert ("loss_ce_o2m" in output.loss_dict) is left

@@ -39,7 +39,8 @@ def check_settings(config: HfDetrConfig, fields: Mapping[str, Any]) -> None:
     Raises:
         ValueError: a field is unknown, has a value of a wrong kind, or contradicts another.
     """
+    declared = {name: getattr(config, name) for name in config.__dataclass_fields__ if name in config.to_dict()}
     try:
-        HfDetrConfig.from_dict({**config.to_dict(), **fields})
+        HfDetrConfig(**{**declared, **fields})
     except StrictDataclassError as error:
         raise ValueError(f"HfDetrConfig: {' '.join(str(error).split())}") from error

@@ -1,0 +1,80 @@
+"""Fields of the configuration from the command line: what is read, and what is refused in which words."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hf_detr import HfDetrConfig
+from hf_detr.cli import app
+from hf_detr.training.run import RunOptions, build_model
+from hf_detr.training.settings import check_settings, parse_settings
+
+TINY = {"d_model": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_layers": 1}
+
+
+def test_values_are_json_or_text():
+    read = parse_settings(
+        ["num_queries=50", "dropout = 1e-1", "classification=varifocal", "dilation=true", 'backbone_kwargs={"a": [1]}']
+    )
+    assert read == {
+        "num_queries": 50,
+        "dropout": 0.1,
+        "classification": "varifocal",
+        "dilation": True,
+        "backbone_kwargs": {"a": [1]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["num_queries"], "--set num_queries: expected NAME=VALUE"),
+        (["=3"], "--set =3: expected NAME=VALUE"),
+        (["num_labels=3"], "--set num_labels=3: the classes are those of the data"),
+        (["dropout=0", "dropout=0.1"], r"--set dropout=0.1: dropout is set twice"),
+    ],
+)
+def test_what_cannot_be_read_is_quoted(settings: list[str], message: str):
+    with pytest.raises(ValueError, match=message):
+        parse_settings(settings)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_querys": 5}, "no field 'num_querys'.*num_queries"),
+        ({"num_queries": "many"}, "num_queries.*many"),
+        ({"dilation": "True"}, "dilation.*True"),
+        ({"classification": "hinge"}, "classification.*hinge"),
+        ({"num_one_to_many_queries": 10, "one_to_many_repeats": 0}, "one_to_many_repeats=0"),
+    ],
+)
+def test_a_configuration_that_would_not_do_is_refused(fields: dict[str, Any], message: str):
+    with pytest.raises(ValueError, match=message):
+        check_settings(HfDetrConfig.from_preset("tiny"), fields)
+
+
+def test_a_model_is_built_and_loaded_with_the_fields(tmp_path: Path):
+    fields = {**TINY, "classification": "varifocal", "num_one_to_many_queries": 5}
+    built, processor = build_model(RunOptions(data="", output=tmp_path, config_overrides=fields), ["a", "b"])
+    assert (built.config.d_model, built.config.classification, built.config.id2label[1]) == (32, "varifocal", "b")
+    assert processor.classification == "sigmoid"
+    built.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    options = RunOptions(data="", output=tmp_path, model=str(tmp_path), config_overrides={"dropout": 0.3})
+    loaded, _ = build_model(options, ["a", "b"])
+    assert (loaded.config.dropout, loaded.config.classification) == (0.3, "varifocal")
+    wrong = RunOptions(data="", output=tmp_path, model=str(tmp_path), config_overrides={"dropot": 0.3})
+    with pytest.raises(ValueError, match=r"no field 'dropot'.*dropout"):
+        build_model(wrong, ["a", "b"])
+
+
+def test_the_command_line_refuses_in_one_line_and_writes_nothing(tmp_path: Path):
+    result = CliRunner().invoke(
+        app, ["train", "--data", "synthetic", "--output", str(tmp_path / "model"), "--set", "num_queries"]
+    )
+    assert result.exit_code == 2
+    assert "hf-detr: --set num_queries: expected NAME=VALUE" in result.output
+    assert not (tmp_path / "model").exists()
