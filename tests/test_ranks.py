@@ -1,0 +1,124 @@
+"""The command line on two ranks that `torchrun` starts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from hf_detr.data import category_names, make_synthetic_dataset
+from hf_detr.modeling.configuration import HfDetrConfig
+from hf_detr.modeling.detr import HfDetrForObjectDetection
+from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.prediction import PredictionOptions, run_prediction
+
+PICTURES = 60
+TORCHRUN = [
+    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "hf_detr.cli",
+]  # fmt: skip
+
+
+def start(*arguments: object) -> subprocess.Popen:
+    """Start a command in a session of its own, so that it can be killed with all its processes."""
+    return subprocess.Popen(
+        [*TORCHRUN, *map(str, arguments)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    with start(*arguments) as process:
+        stdout, stderr = process.communicate(timeout=250)
+    return process.returncode, stdout, stderr
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    small = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    names = category_names(make_synthetic_dataset(1, 64))
+    config = HfDetrConfig(backbone="test_resnet", **small, num_queries=10, id2label=dict(enumerate(names)))
+    HfDetrForObjectDetection(config).save_pretrained(folder)
+    HfDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(folder)
+    return folder
+
+
+def test_prediction_survives_a_kill_and_does_not_depend_on_ranks(model_folder: Path, tmp_path: Path):
+    folder, output, parts = tmp_path / "pictures", tmp_path / "output", tmp_path / "output" / "parts"
+    folder.mkdir()
+    for index in range(PICTURES):
+        noise = torch.randint(0, 256, (48, 64 + 16 * (index % 3), 3), dtype=torch.uint8)
+        Image.fromarray(noise.numpy()).save(folder / f"{index:02d}.png")
+    command = ("predict", folder, "--model", model_folder, "--output", output, "--format", "coco,parquet",
+               "--threshold", "0.1", "--chunk-size", "1")  # fmt: skip
+    with start(*command) as process:
+        while process.poll() is None and not (parts.exists() and len(list(parts.glob("stream-*"))) >= 5):
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    before = {path.name: path.stat().st_mtime_ns for path in parts.glob("stream-*")}
+    assert 5 <= len(before) < PICTURES
+    assert not (output / "predictions.json").exists()
+
+    code, stdout, stderr = run(*command)
+    assert code == 0, stderr
+    assert stdout.count(f"detections on {PICTURES} images") == 1
+    after = {path.name: path.stat().st_mtime_ns for path in parts.glob("stream-*")}
+    assert len(after) == PICTURES
+    assert {name: after[name] for name in before} == before
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = PredictionOptions(
+        sources=(str(folder),), model=str(model_folder), output=tmp_path / "alone", formats=("coco",), threshold=0.1,
+        chunk_size=1,
+    )  # fmt: skip
+    assert run_prediction(alone, Console(quiet=True)).images == PICTURES
+    torch.set_num_threads(threads)
+    assert (tmp_path / "alone" / "predictions.json").read_bytes() == (output / "predictions.json").read_bytes()
+    assert len(json.loads((output / "predictions.json").read_bytes())) > PICTURES
+
+
+def test_evaluation_equals_that_of_one_process(model_folder: Path, tmp_path: Path):
+    """Seven images on two ranks in batches of two: the last ones are uneven."""
+    from typer.testing import CliRunner
+
+    from hf_detr.cli import app
+
+    command = ("eval", "--model", model_folder, "--data", "synthetic:35", "--batch-size", "2", "--output")
+    alone = CliRunner().invoke(app, [*map(str, command), str(tmp_path / "alone.json")])
+    assert alone.exit_code == 0, alone.output
+    code, stdout, stderr = run(*command, tmp_path / "two.json")
+    assert code == 0, stderr
+    assert stdout.count("AR_100") == alone.stdout.count("AR_100")
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("alone", "two"))
+    assert one["AR_100"] > 0
+    assert two["per_class"] == {name: pytest.approx(row, abs=1e-6) for name, row in one["per_class"].items()}
+    names = [name for name in one if name.startswith("A")]
+    assert {name: two[name] for name in names} == pytest.approx({name: one[name] for name in names}, abs=1e-6)
+
+
+def test_training_on_a_stream_writes_once_and_errors_are_said_once(model_folder: Path, tmp_path: Path):
+    output = tmp_path / "trained"
+    command = ("train", "--data", "synthetic:10", "--model", model_folder, "--output", output, "--streaming",
+               "--steps", "2", "--batch-size", "2")  # fmt: skip
+    code, stdout, stderr = run(*command)
+    assert code == 0, stderr
+    assert stdout.count("model card") == 1
+    assert (output / "config.json").exists()
+    assert not (output / "checkpoints").exists()
+    code, stdout, stderr = run(*command)
+    assert code != 0
+    assert stderr.count(f"{output} already holds a model; add --overwrite") == 1
