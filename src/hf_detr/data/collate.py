@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from .images import decode_image
+from .images import check_decoded_size, decode_image
 from .schema import locate
 
 Augmentation = Callable[[torch.Tensor, dict[str, Any]], tuple[torch.Tensor, dict[str, Any]]]
@@ -29,7 +29,8 @@ class DetectionCollator:
         image_processor: an image processor that takes COCO detection annotations.
         augmentation: maps an image, uint8 (3, H, W), and a target with `boxes` (tv_tensors, xyxy), `labels`, `area`
             and `iscrowd` to the same, already at its final size. It also gets `masks` (tv_tensors, (T, H, W)) if it
-            has an attribute `uses_masks` that is true and the data has them. None: the image processor resizes.
+            has an attribute `uses_masks` that is true and the data has them. Images may be smaller than in their file,
+            but no edge is shorter than its attribute `least_edge`, if it has one. None: the image processor resizes.
         masks: add `masks` (T, H, W), bool, of the padded image, to the labels: much memory, for models that segment.
     """
 
@@ -45,9 +46,10 @@ class DetectionCollator:
             DataError: an image or a mask cannot be decoded, or masks are asked for where the data has none.
         """
         load_masks = self.masks or getattr(self.augmentation, "uses_masks", False)
+        least_edge = getattr(self.augmentation, "least_edge", None)
         images, annotations, targets = [], [], []
         for row in rows:
-            pixels, target = load_example(row, masks=load_masks)
+            pixels, target = load_example(row, load_masks, least_edge)
             if self.masks and "masks" not in target:
                 raise locate(
                     "expected a mask of the objects, found none", None, row["image_id"], None, "instance_mask"
@@ -66,15 +68,21 @@ class DetectionCollator:
         return {name: batch[name] for name in ("pixel_values", "pixel_mask", "labels")}
 
 
-def load_example(row: Mapping[str, Any], masks: bool = False) -> tuple[torch.Tensor, dict[str, Any]]:
+def load_example(
+    row: Mapping[str, Any], masks: bool = False, least_edge: int | None = None
+) -> tuple[torch.Tensor, dict[str, Any]]:
     """Decode a row: its image, uint8 (3, H, W), and its target as of `detection_target`, with masks if asked for.
 
+    With `least_edge` both may be smaller than in the file, see `decode_image`; not where there are masks.
+
     Raises:
-        DataError: the image cannot be decoded.
+        DataError: the image cannot be decoded, or is not as large as the row says.
     """
-    image = decode_image(row["image"], row["image_id"])
+    masks = masks and row.get("instance_mask") is not None
+    image = decode_image(row["image"], row["image_id"], None if masks else least_edge)
+    check_decoded_size(image, row, reduced=least_edge is not None and not masks)
     target = detection_target(row, image)
-    if masks and row.get("instance_mask") is not None:
+    if masks:
         target["masks"] = instance_masks(row)
     return functional.pil_to_tensor(image), target
 
@@ -102,14 +110,21 @@ def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, An
 
     These are `boxes` (T, 4) in xyxy pixels and, each (T,), `labels`, `area`, `iscrowd` and `ids`, which tell the
     objects of all images apart: their own numbers may begin anew with each image.
+
+    Boxes and areas are those in the image given, which may have been decoded at a smaller size than the row says.
     """
     objects = row["objects"]
     boxes = torch.tensor(objects["bbox"], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
+    area = torch.tensor(objects["area"], dtype=torch.float32)
+    if image.size != (row["width"], row["height"]):
+        scale = torch.tensor([image.width / row["width"], image.height / row["height"]])
+        boxes *= scale.repeat(2)
+        area *= scale.prod()
     return {
         "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=(image.height, image.width)),
         "labels": torch.tensor(objects["category"], dtype=torch.int64),
-        "area": torch.tensor(objects["area"], dtype=torch.float32),
+        "area": area,
         "iscrowd": torch.tensor(objects["iscrowd"], dtype=torch.int64),
         # of integers, so the same in every process and run
         "ids": torch.tensor([hash((row["image_id"], number)) for number in objects["id"]], dtype=torch.int64),

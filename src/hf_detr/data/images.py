@@ -1,7 +1,7 @@
 """Reading images so that every failure names the file: headers when a data set is read, pixels when it is used."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from .schema import DataError, locate
 
 EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
 SIXTEEN_BITS = 65535
+JPEG_SCALES = (1, 2, 4, 8)
 PROGRESS_FROM = 2000
 """With more images than this, reading their headers takes long enough to show progress."""
 
@@ -104,6 +105,30 @@ def decode_image(
         white = PIL.Image.new("RGBA", picture.size, "white")
         picture = PIL.Image.alpha_composite(white, picture.convert("RGBA"))
     return picture if picture.mode == "RGB" else picture.convert("RGB")
+
+
+def check_decoded_size(picture: PIL.Image.Image, row: Mapping[str, Any], reduced: bool = False) -> None:
+    """Check that the image of a row is as large as its annotations say: boxes of another image would be nonsense.
+
+    Args:
+        picture: the decoded image.
+        row: a row of the schema.
+        reduced: whether a JPEG may have been decoded at a half, a quarter or an eighth of its size.
+
+    Raises:
+        DataError: it is not; the error names the file and both sizes.
+    """
+    stated = (row["width"], row["height"])
+    scales = JPEG_SCALES if reduced else (1,)
+    if picture.size not in [tuple(-(-side // scale) for side in stated) for scale in scales]:
+        image = row["image"]
+        raise locate(
+            f"the annotations say {stated[0]}x{stated[1]} pixels, but the image is "
+            f"{'decoded' if reduced else 'displayed'} at {picture.width}x{picture.height}",
+            image.get("path") if isinstance(image, dict) else None,
+            row["image_id"],
+            field="width, height",
+        )
 
 
 def _opened(image: dict[str, Any], least_edge: int | None) -> PIL.Image.Image:
