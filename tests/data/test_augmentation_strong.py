@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from painted import COLOURS, painted_row, painted_rows, pixels_of, tight_box
+from PIL import Image
 from torch.utils.data import DataLoader
 
 from hf_detr.data import (
@@ -139,6 +140,17 @@ def test_pasted_objects_hide_what_is_behind_them(rows, seed):
             assert tight_box(mask) == [left, top, right, bottom]
             assert target["area"][index].item() * (right - left) * (bottom - top) == pytest.approx(mask.sum())
     assert {0, 1} - set(target["labels"].tolist()) == {label for label in (0, 1) if not pixels_of(image, label).any()}
+
+
+def test_images_with_and_without_masks_can_be_combined():
+    row = painted_row(1, (60, 60), [(5, 5, 20, 20)], [0])
+    strong = replace(AUGMENTATIONS["strong"], copy_paste=1, mixup=0.5)
+    augmentation = StrongAugmentation(*EDGES, strong, [row, row | {"instance_mask": None}])
+    for seed in range(12):
+        torch.manual_seed(seed)
+        for masks in (False, True):
+            _, target = augmentation(*load_example(row, masks=masks))
+            assert {len(value) for value in target.values()} == {len(target["boxes"])}
 
 
 def test_crowds_are_not_pasted():
@@ -282,9 +294,61 @@ def test_impossible_options_are_refused(options, message):
         AugmentationOptions(**options)
 
 
-def test_combining_needs_a_pool():
+@pytest.mark.parametrize("pool", [None, [], iter([1])])
+def test_combining_needs_a_pool(pool):
     with pytest.raises(ValueError, match="need a pool"):
-        StrongAugmentation(*EDGES, AugmentationOptions(mosaic=0.1))
+        StrongAugmentation(*EDGES, AugmentationOptions(mosaic=0.1), pool)
+
+
+@pytest.mark.parametrize("name", ["mosaic", "mixup", "copy_paste"])
+def test_there_are_never_more_objects_than_the_model_has_queries(name):
+    boxes = [(4, 4, 30, 30), (40, 4, 60, 30), (4, 40, 30, 60), (40, 40, 60, 60)]
+    row = painted_row(1, (64, 64), boxes, [0, 1, 2, 3], crowd=(3,))
+    counts = {}
+    for most in (3, 5, 100):
+        augmentation = StrongAugmentation(*EDGES, AugmentationOptions(**{name: 1}), [row], most)
+        counts[most] = []
+        for seed in range(30):
+            torch.manual_seed(seed)
+            _, target = augmentation(*load_example(row, masks=True))
+            counts[most].append(int((target["iscrowd"] == 0).sum()))
+    assert max(counts[3]) == 3
+    assert max(counts[5]) <= 5
+    assert max(counts[100]) >= 5
+
+
+def test_large_photographs_are_decoded_smaller(tmp_path):
+    """The box is where the object is, and the result what the whole picture gives."""
+    row = painted_row(1, (480, 640), [(100, 80, 400, 380)], [0])
+    row["image"].save(tmp_path / "image.jpg", quality=95)
+    row |= {"image": {"path": str(tmp_path / "image.jpg"), "bytes": None}, "instance_mask": None}
+    sizes = set()
+    for least_edge in (None, 481, 240, 100, 60):
+        image, target = load_example(row, least_edge=least_edge)
+        sizes.add(tuple(image.shape[1:]))
+        assert least_edge is None or min(image.shape[1:]) >= min(least_edge, 480)
+        assert target["boxes"].canvas_size == tuple(image.shape[1:])
+        assert np.abs(np.subtract(tight_box(pixels_of(image, 0)), target["boxes"][0].tolist())).max() <= 1
+        assert target["area"].item() == pytest.approx(300 * 300 * (image.shape[1] / 480) ** 2)
+    assert sizes == {(480, 640), (240, 320), (120, 160), (60, 80)}
+    batches = []
+    reduced = StrongAugmentation(*EDGES, AugmentationOptions())
+    for augmentation in (reduced, reduced.__call__):  # the method has no `least_edge`
+        torch.manual_seed(1)
+        batches.append(DetectionCollator(PROCESSOR, augmentation)([row]))
+    assert torch.allclose(batches[0]["labels"][0]["boxes"], batches[1]["labels"][0]["boxes"], atol=0.02)
+    assert (batches[0]["pixel_values"] - batches[1]["pixel_values"]).abs().mean() < 0.03
+
+
+def test_turned_photographs_are_turned_when_decoded_smaller(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned: to be shown a quarter clockwise
+    row = painted_row(1, (640, 480), [(100, 80, 400, 380)], [0])
+    row["image"].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "image.jpg", quality=95, exif=exif)
+    row |= {"image": {"path": str(tmp_path / "image.jpg"), "bytes": None}}
+    image, target = load_example(row, least_edge=100)
+    assert image.shape == (3, 160, 120)
+    assert np.abs(np.subtract(tight_box(pixels_of(image, 0)), target["boxes"][0].tolist())).max() <= 1
 
 
 def test_names():

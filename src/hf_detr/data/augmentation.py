@@ -58,6 +58,7 @@ class DetrAugmentation:
                 f"longest_edge={longest_edge}"
             )
         self.shortest_edge, self.longest_edge = shortest_edge, longest_edge
+        self.least_edge = shortest_edge  # more is not needed of an image; see DetectionCollator
 
         def scaled(fractions: tuple[float, ...]) -> list[int]:
             return [max(1, round(fraction * shortest_edge)) for fraction in fractions]

@@ -22,6 +22,8 @@ LEAST_SHOWN = 0.35
 """At least this share of an image's area, but for what its new shape cuts off, is shown in a part of another image."""
 MOSAIC_CENTRE = (0.3, 0.7)
 """Where the four images of a mosaic meet, as a share of its height and width."""
+TILE_EDGE = 0.75
+"""The edge of the images of a mosaic, as a share of the mosaic's, that is enough for their parts of it."""
 MIXUP_WEIGHT = (0.4, 0.6)
 """The weight of the first image in mixup: objects of both stay visible, as both are wanted from the model."""
 
@@ -68,9 +70,11 @@ def copy_paste(first: Example, second: Example) -> Example:
     """Paste a random half of the objects of the second example onto the first, of the same size (Ghiasi et al., 2021).
 
     Objects of the first example keep what is still visible of them, and go where nothing is. Crowd regions are not
-    pasted. Both targets need `masks`.
+    pasted. Nothing is where a target has no `masks`.
     """
     (image, target), (source, pasted) = first, second
+    if not ("masks" in target and "masks" in pasted):
+        return first
     chosen = (torch.rand(len(pasted["boxes"])) < 0.5) & pasted["masks"].flatten(1).any(1)
     if "iscrowd" in pasted:
         chosen &= pasted["iscrowd"] == 0
@@ -106,9 +110,10 @@ def selected(target: dict[str, Any], chosen: Tensor) -> dict[str, Any]:
 
 
 def joined(targets: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the objects of several targets, of images of one size, as one target."""
+    """Return the objects of several targets, of images of one size, as one target with what all of them have."""
     first = targets[0]
-    return {name: _like(torch.cat([target[name] for target in targets]), first[name]) for name in first}
+    names = [name for name in first if all(name in target for target in targets)]
+    return {name: _like(torch.cat([target[name] for target in targets]), first[name]) for name in names}
 
 
 def _like(value: Tensor, original: Tensor) -> Tensor:

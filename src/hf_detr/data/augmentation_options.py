@@ -1,6 +1,7 @@
 """How often each augmentation is applied, and the one object that applies them."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,11 +10,13 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from .augmentation import DetrAugmentation, area_as_share, share_as_area, without_lost_objects
-from .augmentation_multiple import Example, copy_paste, cover, mixup, mosaic
+from .augmentation_multiple import TILE_EDGE, Example, copy_paste, cover, mixup, mosaic
 from .augmentation_single import IoUCrop, LargeScaleJitter, PhotometricDistortion, QuarterTurn
 from .collate import load_example
 
 PUBLISHED_FLIP = 0.5
+IOU_CROP_ZOOM = 2.0
+"""Crops down to 0.3 of a side are enlarged; images decoded at this multiple of the final size are sharp enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +97,29 @@ class StrongAugmentation:
         longest_edge: the bound of the longest edge after augmentation, in pixels.
         options: what is applied how often.
         pool: rows of the schema, undecoded, by index: the training set. Needed where images are combined.
+        most_objects: images are not combined where they would have more objects than this: the model's queries.
 
     Raises:
-        ValueError: the sizes mean nothing, or the pool is missing or empty.
+        ValueError: the sizes mean nothing, or the pool is missing, empty or a stream.
     """
 
     def __init__(
-        self, shortest_edge: int, longest_edge: int, options: AugmentationOptions, pool: Sequence[dict] | None = None
+        self,
+        shortest_edge: int,
+        longest_edge: int,
+        options: AugmentationOptions,
+        pool: Sequence[dict] | None = None,
+        most_objects: float = math.inf,
     ):
-        if options.needs_partners and not pool:
-            raise ValueError("mosaic, mixup and copy_paste need a pool of images to draw from, got none")
+        if options.needs_partners and not (hasattr(pool, "__len__") and len(pool)):
+            found = "none" if pool is None else f"{type(pool).__name__} without rows by index"
+            raise ValueError(f"mosaic, mixup and copy_paste need a pool of images to draw from, got {found}")
         published = DetrAugmentation(shortest_edge, longest_edge)
         self.options = options
         self.pool = pool
+        self.most_objects = most_objects
+        zooms = {options.jitter_scale[1]: options.large_scale_jitter, IOU_CROP_ZOOM: options.iou_crop, 1.0: 1.0}
+        self.least_edge = round(shortest_edge * max(zoom for zoom, probability in zooms.items() if probability))
         self.uses_masks = options.copy_paste > 0
         self.resize = published.resize
         self.turn = v2.Compose(
@@ -116,12 +129,13 @@ class StrongAugmentation:
                 v2.RandomApply([QuarterTurn()], options.quarter_turn),
             ]
         )
+        self.published_size = published.resize_or_crop
         sizings = {
             self._mosaic: options.mosaic,
             LargeScaleJitter(self.resize, options.jitter_scale): options.large_scale_jitter,
             IoUCrop(self.resize): options.iou_crop,
         }
-        sizings[published.resize_or_crop] = max(0.0, 1 - sum(sizings.values()))
+        sizings[self.published_size] = max(0.0, 1 - sum(sizings.values()))
         self.size = v2.RandomChoice(list(sizings), p=list(sizings.values()))
         self.distort = v2.RandomApply([PhotometricDistortion()], options.photometric)
 
@@ -129,22 +143,33 @@ class StrongAugmentation:
         """Augment an image, uint8 (3, H, W), and its target together; see `DetrAugmentation`."""
         image, target = self.size(*self.turn(image, area_as_share(target)))
         target = without_lost_objects(image, target)
-        if self._drawn(self.options.copy_paste) and "masks" in target:
-            image, target = copy_paste((image, target), cover(*self._partner(), image.shape[1:]))
+        if self._drawn(self.options.copy_paste):
+            image, target = self._if_few(copy_paste, (image, target))
         if self._drawn(self.options.mixup):
-            image, target = mixup((image, target), cover(*self._partner(), image.shape[1:]))
+            image, target = self._if_few(mixup, (image, target))
         image = self.distort(image)  # last: the image is small by now
         return image, share_as_area(without_lost_objects(image, target))
 
     def _mosaic(self, image: Tensor, target: dict[str, Any]) -> Example:
         size = self.resize.make_params([image])["size"]
-        examples = [(image, target), *(self._partner() for _ in range(3))]
-        return mosaic([examples[index] for index in torch.randperm(4)], size)
+        tile_edge = round(TILE_EDGE * min(size))
+        examples = [(image, target), *(self._partner(target, tile_edge) for _ in range(3))]
+        combined = mosaic([examples[index] for index in torch.randperm(4)], size)
+        return combined if self._has_few(combined) else self.published_size(image, target)
 
-    def _partner(self) -> Example:
+    def _if_few(self, combine: Callable[[Example, Example], Example], example: Example) -> Example:
+        size = example[0].shape[1:]
+        combined = combine(example, cover(*self._partner(example[1], min(size)), size))
+        return combined if self._has_few(combined) else example
+
+    def _has_few(self, example: Example) -> bool:
+        return int((example[1]["iscrowd"] == 0).sum()) <= self.most_objects
+
+    def _partner(self, target: dict[str, Any], least_edge: int) -> Example:
+        """Draw an example to combine with that of `target`, with masks if it has them."""
         row = self.pool[int(torch.randint(len(self.pool), ()))]
-        image, target = load_example(row, masks=self.uses_masks)
-        return self.turn(image, area_as_share(target))
+        image, drawn = load_example(row, "masks" in target, least_edge)
+        return self.turn(image, area_as_share(drawn))
 
     @staticmethod
     def _drawn(probability: float) -> bool:
@@ -163,9 +188,13 @@ def augmentation_options(name: str) -> AugmentationOptions | None:
 
 
 def build_augmentation(
-    name: str, shortest_edge: int, longest_edge: int, pool: Sequence[dict] | None = None
+    name: str,
+    shortest_edge: int,
+    longest_edge: int,
+    pool: Sequence[dict] | None = None,
+    most_objects: float = math.inf,
 ) -> DetrAugmentation | StrongAugmentation | None:
-    """Return the augmentation of a name in `AUGMENTATIONS`, for a size and a training set.
+    """Return the augmentation of a name in `AUGMENTATIONS`; the other arguments are those of `StrongAugmentation`.
 
     Raises:
         ValueError: there is no such name.
@@ -175,4 +204,4 @@ def build_augmentation(
         return None
     if options == AugmentationOptions():
         return DetrAugmentation(shortest_edge, longest_edge)
-    return StrongAugmentation(shortest_edge, longest_edge, options, pool)
+    return StrongAugmentation(shortest_edge, longest_edge, options, pool, most_objects)

@@ -13,6 +13,8 @@ from .augmentation import without_lost_objects
 GREY = (124.0, 116.0, 104.0)
 """The mean colour of ImageNet: what an image is surrounded with is about 0 once it is normalised."""
 FILL = {Tensor: GREY, tv_tensors.Mask: 0}
+CROP_TRIALS = 10
+"""For an overlap; then another one is drawn. Where objects are small, most overlaps cannot be had however many."""
 LEAST_CROPPED_SIDE = 8
 """Smaller images, in pixels, are not cropped any further."""
 
@@ -75,7 +77,7 @@ class IoUCrop:
 
     def __init__(self, resize: v2.RandomShortestSize):
         self.resize = resize
-        self.crop = v2.RandomIoUCrop()
+        self.crop = v2.RandomIoUCrop(trials=CROP_TRIALS)
 
     def __call__(self, image: Tensor, target: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Return the image (3, H, W) and its target at their final size; an image without objects is only resized."""

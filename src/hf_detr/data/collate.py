@@ -50,12 +50,12 @@ class DetectionCollator:
         images, annotations, targets = [], [], []
         for row in rows:
             pixels, target = load_example(row, load_masks, least_edge)
+            if self.augmentation is not None:
+                pixels, target = self.augmentation(pixels, target)
             if self.masks and "masks" not in target:
                 raise locate(
                     "expected a mask of the objects, found none", None, row["image_id"], None, "instance_mask"
                 )
-            if self.augmentation is not None:
-                pixels, target = self.augmentation(pixels, target)
             images.append(pixels)
             annotations.append(coco_annotation(row["image_id"], target))
             targets.append(target)
