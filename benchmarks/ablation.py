@@ -1,0 +1,199 @@
+"""What the options beyond the published models are worth when training from scratch, on the built-in data.
+
+    python benchmarks/ablation.py --steps 2000 --seed 0 --seed 1 --seed 2 --jobs 2
+
+Every run is `hf-detr train` for the same number of steps, in a process of its own with one thread. Finished runs are
+in the results file and are not repeated. A variant is an option or several joined by `+`: `matchability+one_to_many`.
+"""
+
+import contextlib
+import json
+import multiprocessing
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import typer
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results" / "ablation.json"
+PAGE = ROOT / "docs" / "ablation.md"
+MEASURES = ("AP", "AP50")
+
+BASELINE = "baseline"
+BASELINE_FIELDS = {"classification": "focal", "class_cost_position_power": 0, "num_one_to_many_queries": 0}
+# What differs from the baseline: fields of `HfDetrConfig`, or `augmentation` as of `hf-detr train`.
+OPTIONS: dict[str, dict[str, Any]] = {
+    BASELINE: {},
+    "varifocal": {"classification": "varifocal"},
+    "matchability": {"classification": "matchability"},
+    "position_supervised": {"classification": "position_supervised"},
+    "position_cost": {"class_cost_position_power": 0.5},
+    "stable_matching": {"classification": "position_supervised", "class_cost_position_power": 0.5},
+    "one_to_many": {"num_one_to_many_queries": 100, "one_to_many_repeats": 6},
+    "dense_one_to_one": {"augmentation": "strong"},
+}
+DEFAULT_VARIANTS = (*OPTIONS, "matchability+one_to_many", "matchability+dense_one_to_one")
+
+Record = dict[str, Any]
+
+
+def differences(variant: str) -> dict[str, Any]:
+    """Return what a variant changes.
+
+    Raises:
+        ValueError: an option is unknown, or two set the same thing differently.
+    """
+    changes: dict[str, Any] = {}
+    for name in variant.split("+"):
+        if name not in OPTIONS:
+            raise ValueError(f"'{variant}': there is no option '{name}'; there are {', '.join(OPTIONS)}")
+        for field, value in OPTIONS[name].items():
+            if changes.setdefault(field, value) != value:
+                raise ValueError(f"'{variant}': {field} is set to {changes[field]!r} and to {value!r}")
+    return changes
+
+
+def settings_of(variant: str, seed: int, budget: dict[str, Any]) -> Record:
+    """Return all that decides the outcome of a run."""
+    return {"variant": variant, "differences": differences(variant), "seed": seed, **budget}
+
+
+def train(settings: Record) -> Record:
+    """Train and evaluate one variant; return its settings and measures. Runs in a process of its own."""
+    import torch
+
+    from hf_detr.training.run import RunOptions, run_training
+
+    torch.set_num_threads(1)
+    fields = {**BASELINE_FIELDS, **settings["differences"]}
+    augmentation = fields.pop("augmentation", "published")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w") as nowhere,
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+    ):
+        result = run_training(
+            RunOptions(
+                data=f"synthetic:{settings['images']}",
+                output=Path(folder) / "model",
+                preset=settings["preset"],
+                steps=settings["steps"],
+                batch_size=settings["batch_size"],
+                image_size=settings["image_size"],
+                seed=settings["seed"],
+                augmentation=augmentation,
+                config_overrides=fields,
+            )
+        )
+    return {**settings, "result": {name: result[name] for name in MEASURES}}
+
+
+def load(path: Path) -> list[Record]:
+    """Return the finished runs."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def missing(wanted: Sequence[Record], finished: Sequence[Record]) -> list[Record]:
+    """Return the settings that no finished run has."""
+    done = [{name: value for name, value in record.items() if name != "result"} for record in finished]
+    return [settings for settings in wanted if settings not in done]
+
+
+def run_all(todo: Sequence[Record], path: Path, jobs: int) -> None:
+    """Run what is to do, `jobs` at a time; each result is written when it is there."""
+    from hf_detr.files import replace_file
+
+    os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes
+    path.parent.mkdir(parents=True, exist_ok=True)
+    processes = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=processes, max_tasks_per_child=1) as executor:
+        for done in as_completed([executor.submit(train, settings) for settings in todo]):
+            record = done.result()
+            text = json.dumps([*load(path), record], indent=1)
+            replace_file(path, lambda beside, text=text: beside.write_text(text, encoding="utf-8"))
+            print(f"{record['variant']}, seed {record['seed']}: AP {100 * record['result']['AP']:.1f}", flush=True)
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the mean of shares, in percent, ± their standard deviation."""
+    percent = [100 * value for value in values]
+    return f"{mean(percent):.1f} ± {stdev(percent):.1f}" if len(percent) > 1 else f"{percent[0]:.1f}"
+
+
+def table(records: Sequence[Record]) -> str:
+    """Return a line for each variant, in the order of their mean AP."""
+    runs: dict[str, dict[int, Record]] = {}
+    for record in records:
+        runs.setdefault(record["variant"], {})[record["seed"]] = record["result"]
+    changed = {record["variant"]: record["differences"] for record in records}
+    baseline = runs.get(BASELINE, {})
+    lines = [
+        "| variant | differences | seeds | AP | AP50 | AP above the baseline |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for variant, results in sorted(runs.items(), key=lambda item: -mean(run["AP"] for run in item[1].values())):
+        changes = ", ".join(f"`{name}={value!r}`" for name, value in changed[variant].items())
+        shared = [results[seed]["AP"] - baseline[seed]["AP"] for seed in results if seed in baseline]
+        above = spread(shared) if shared and variant != BASELINE else ""
+        measures = " | ".join(spread([run[name] for run in results.values()]) for name in MEASURES)
+        lines.append(f"| {variant} | {changes} | {len(results)} | {measures} | {above} |")
+    return "\n".join(lines)
+
+
+def page(records: Sequence[Record], budget: dict[str, Any], command: str) -> str:
+    """Return the report."""
+    return f"""# Options beyond the published models
+
+What each option of the losses, the matching and the augmentation changes when the preset `{budget["preset"]}` is
+trained from scratch on the built-in data: {budget["images"]} training images of {budget["image_size"]} pixels and a
+fifth as many for validation, {budget["steps"]} steps with batches of {budget["batch_size"]}. AP is in percent on the
+validation images; ± is the standard deviation over the seeds, which draw the data, the initial weights and the order.
+The last column compares runs of the same seed. Drawn scenes are no photographs: an order found here need not hold
+elsewhere.
+
+{table(records)}
+
+Written by
+
+```bash
+{command}
+```
+"""
+
+
+def main(
+    steps: Annotated[int, typer.Option(help="Optimizer steps of each run.", min=1)] = 2000,
+    variant: Annotated[list[str] | None, typer.Option(help="Repeat it; all without it.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="Repeat it; 0, 1 and 2 without it.")] = None,
+    images: Annotated[int, typer.Option(help="Training images.", min=1)] = 500,
+    image_size: Annotated[int, typer.Option(help="Shortest edge in pixels.", min=32)] = 128,
+    batch_size: Annotated[int, typer.Option(min=1)] = 4,
+    preset: Annotated[str, typer.Option(help="What is trained.")] = "tiny",
+    jobs: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 1,
+    results: Annotated[Path, typer.Option(help="The file of finished runs.")] = RESULTS,
+    output: Annotated[Path, typer.Option(help="The report to write.")] = PAGE,
+) -> None:
+    """Train the variants that are not trained yet and write the table of all."""
+    budget = {"preset": preset, "steps": steps, "images": images, "image_size": image_size, "batch_size": batch_size}
+    try:
+        wanted = [
+            settings_of(name, number, budget) for number in seed or (0, 1, 2) for name in variant or DEFAULT_VARIANTS
+        ]
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--variant") from error
+    run_all(missing(wanted, load(results)), results, jobs)
+    same = [record for record in load(results) if budget.items() <= record.items()]
+    output.write_text(page(same, budget, shlex.join(["python", "benchmarks/ablation.py", *sys.argv[1:]])), "utf-8")
+    print(table(same))
+
+
+if __name__ == "__main__":
+    typer.run(main)

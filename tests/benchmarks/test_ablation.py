@@ -1,0 +1,82 @@
+"""The ablation: what a variant changes, what is left to run, and the table."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+
+@pytest.fixture(scope="module")
+def ablation(script):
+    return script("ablation")
+
+
+def test_a_variant_joins_options(ablation):
+    assert ablation.differences("varifocal+position_cost") == {
+        "classification": "varifocal",
+        "class_cost_position_power": 0.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("varifocal+many", "no option 'many'; there are baseline"),
+        ("varifocal+matchability", "classification is set to"),
+    ],
+)
+def test_a_variant_that_means_nothing_is_refused(ablation, variant: str, message: str):
+    with pytest.raises(ValueError, match=message):
+        ablation.differences(variant)
+
+
+def test_every_default_variant_is_a_valid_configuration(ablation):
+    from hf_detr import HfDetrConfig
+    from hf_detr.data import AUGMENTATIONS
+
+    for variant in ablation.DEFAULT_VARIANTS:
+        fields = {**ablation.BASELINE_FIELDS, **ablation.differences(variant)}
+        assert fields.pop("augmentation", "published") in AUGMENTATIONS
+        HfDetrConfig.from_preset("tiny", **fields)
+
+
+def record(ablation, variant: str, seed: int, ap: float) -> dict:
+    return {**ablation.settings_of(variant, seed, {"steps": 9}), "result": {"AP": ap, "AP50": 2 * ap}}
+
+
+def test_finished_runs_are_not_repeated(ablation):
+    finished = [record(ablation, "baseline", 0, 0.1), record(ablation, "varifocal", 0, 0.2)]
+    wanted = [ablation.settings_of(name, seed, {"steps": 9}) for name in ("baseline", "varifocal") for seed in (0, 1)]
+    assert [(run["variant"], run["seed"]) for run in ablation.missing(wanted, finished)] == [
+        ("baseline", 1),
+        ("varifocal", 1),
+    ]
+    longer = ablation.settings_of("baseline", 0, {"steps": 10})
+    assert ablation.missing([longer], finished) == [longer]
+
+
+def test_the_table_compares_runs_of_the_same_seed(ablation):
+    records = [record(ablation, "baseline", seed, ap) for seed, ap in ((0, 0.10), (1, 0.20), (2, 0.30))]
+    records += [record(ablation, "varifocal", seed, ap) for seed, ap in ((0, 0.12), (2, 0.34))]
+    rows = ablation.table(records).splitlines()[2:]
+    assert rows == [
+        "| varifocal | `classification='varifocal'` | 2 | 23.0 ± 15.6 | 46.0 ± 31.1 | 3.0 ± 1.4 |",
+        "| baseline |  | 3 | 20.0 ± 10.0 | 40.0 ± 20.0 |  |",
+    ]
+
+
+def test_the_page_is_written_from_finished_runs(ablation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    app = ablation.typer.Typer()
+    app.command()(ablation.main)
+    monkeypatch.setattr(ablation, "train", None)  # only finished runs: nothing may be trained
+    finished = tmp_path / "finished.json"
+    budget = {"preset": "tiny", "steps": 2, "images": 5, "image_size": 64, "batch_size": 2}
+    kept = {**ablation.settings_of("baseline", 0, budget), "result": {"AP": 0.25, "AP50": 0.5}}
+    finished.write_text(json.dumps([kept]))
+    page = tmp_path / "page.md"
+    options = ["--steps", "2", "--images", "5", "--image-size", "64", "--batch-size", "2", "--seed", "0", "--variant", "baseline"]
+    outcome = CliRunner().invoke(app, [*options, "--results", str(finished), "--output", str(page)])
+    assert outcome.exit_code == 0, outcome.output
+    assert "| baseline |  | 1 | 25.0 | 50.0 |  |" in page.read_text()
+    assert json.loads(finished.read_text()) == [kept]
