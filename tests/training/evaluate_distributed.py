@@ -33,8 +33,8 @@ class Poison(DetectionCollator):
 class Answering(HfDetrForObjectDetection):
     """In evaluation, finds the objects of the labels, moved by a noise that is the image's own."""
 
-    def forward(self, pixel_values, pixel_mask=None, labels=None, num_boxes=None):
-        outputs = super().forward(pixel_values, pixel_mask, labels, num_boxes)
+    def forward(self, pixel_values, pixel_mask=None, labels=None, num_boxes=None, num_images=None):
+        outputs = super().forward(pixel_values, pixel_mask, labels, num_boxes, num_images)
         if not self.training:
             for image, label in enumerate(labels):
                 count = len(label["boxes"])
@@ -60,18 +60,23 @@ def run() -> dict:
     image_processor = HfDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 64})
     with tempfile.TemporaryDirectory() as folder:
         args = HfDetrTrainingArguments(
-            folder, use_cpu=True, disable_tqdm=True, save_strategy="no", max_steps=4, logging_steps=1,
+            folder, use_cpu=True, disable_tqdm=True, save_strategy="no", max_steps=8, logging_steps=1,
             per_device_train_batch_size=2 // processes, per_device_eval_batch_size=2,
-            train_sampling_strategy="sequential",
+            train_sampling_strategy="sequential", learning_rate=1e-3, ema_share=0.5,
         )  # fmt: skip
         trainer = HfDetrTrainer(model, args, Poison(image_processor), train, validation, image_processor)
         metrics = trainer.evaluate()
         trainer.train()
+        averaged = trainer.evaluate()
     history = [row for row in trainer.state.log_history if "loss" in row]
     return {
         "processes": trainer.args.world_size,
         "metrics": {name: value for name, value in metrics.items() if name.startswith("eval_A")},
         "losses": [[row["loss"], row.get("loss_ce"), row.get("loss_giou_0")] for row in history[:3]],
+        "averaged_loss": averaged["eval_loss"],
+        "matching_changed": [
+            row["matching_changed"] for row in trainer.state.log_history if "matching_changed" in row
+        ],
         "gradient_norm": history[0]["grad_norm"],
         "loss_is_nan": [math.isnan(row["loss"]) for row in history],
     }

@@ -171,5 +171,9 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path: Path):
     assert two["gradient_norm"] == pytest.approx(one["gradient_norm"], rel=1e-4)
     for losses, expected in zip(two["losses"], one["losses"], strict=True):
         assert losses == pytest.approx(expected, rel=1e-4)
-    # the last batch is not finite, on one of the two processes
-    assert one["loss_is_nan"] == two["loss_is_nan"] == [False, False, False, True]
+    # the last batch of each epoch is not finite, on one of the two processes
+    assert one["loss_is_nan"] == two["loss_is_nan"] == [False, False, False, True] * 2
+    # what is left in the model is the average of its weights
+    assert two["averaged_loss"] == pytest.approx(one["averaged_loss"], rel=1e-4)
+    assert two["matching_changed"] == one["matching_changed"]
+    assert len(one["matching_changed"]) == 1
