@@ -75,7 +75,8 @@ def test_the_page_is_written_from_finished_runs(ablation, monkeypatch: pytest.Mo
     kept = {**ablation.settings_of("baseline", 0, budget), "result": {"AP": 0.25, "AP50": 0.5}}
     finished.write_text(json.dumps([kept]))
     page = tmp_path / "page.md"
-    options = ["--steps", "2", "--images", "5", "--image-size", "64", "--batch-size", "2", "--seed", "0", "--variant", "baseline"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in budget.items()]
+    options += ["--seed=0", "--variant=baseline"]
     outcome = CliRunner().invoke(app, [*options, "--results", str(finished), "--output", str(page)])
     assert outcome.exit_code == 0, outcome.output
     assert "| baseline |  | 1 | 25.0 | 50.0 |  |" in page.read_text()
