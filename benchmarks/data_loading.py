@@ -1,0 +1,115 @@
+"""Images per second from JPEG to batch: our augmentation against a pipeline of torchvision's transforms tuned by hand.
+
+    python benchmarks/data_loading.py --data my-images [--batch-size 16] [--workers 0 2 8] [--repeats 5]
+
+The peer decodes with torchvision.io, runs the published recipe as one v2.Compose on uint8 and normalises into the
+padded batch. `strong` does more work than the peer: it decodes 2 to 3 images for one. Measurements are interleaved.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from torchvision import io, tv_tensors
+from torchvision.transforms import v2
+
+from hf_detr.data import DetectionCollator, build_augmentation, load_detection_data, undecoded
+from hf_detr.data.augmentation import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS, RandomSizeCrop
+from hf_detr.modeling.image_processing import HfDetrImageProcessor
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class TorchvisionPipeline:
+    """What a careful user writes with torchvision alone; rows with files of JPEGs -> images, mask and targets."""
+
+    def __init__(self, shortest_edge: int, longest_edge: int):
+        def scaled(fractions: Sequence[float]) -> list[int]:
+            return [round(fraction * shortest_edge) for fraction in fractions]
+
+        resize = v2.RandomShortestSize(scaled(RESIZE_FRACTIONS), max_size=longest_edge)
+        crop = v2.Compose(
+            [
+                v2.RandomShortestSize(scaled(BEFORE_CROP_FRACTIONS)),
+                RandomSizeCrop(*scaled(CROP_FRACTIONS)),
+                resize,
+            ]
+        )
+        self.transform = v2.Compose(
+            [v2.RandomHorizontalFlip(), v2.RandomChoice([resize, crop]), v2.SanitizeBoundingBoxes()]
+        )
+        self.scale = (1 / (255 * torch.tensor(STD)))[:, None, None]
+        self.offset = (-torch.tensor(MEAN) / torch.tensor(STD))[:, None, None]
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        examples = [self.transform(*self.load(row)) for row in rows]
+        height, width = (max(image.shape[axis] for image, _ in examples) for axis in (1, 2))
+        pixels = torch.zeros(len(rows), 3, height, width)
+        mask = torch.zeros(len(rows), height, width, dtype=torch.int64)
+        for index, (image, target) in enumerate(examples):
+            _, height, width = image.shape
+            pixels[index, :, :height, :width].copy_(image).mul_(self.scale).add_(self.offset)
+            mask[index, :height, :width] = 1
+            boxes = target["boxes"].as_subclass(torch.Tensor) / torch.tensor([width, height, width, height])
+            target["boxes"] = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], dim=1)
+        return {"pixel_values": pixels, "pixel_mask": mask, "labels": [target for _, target in examples]}
+
+    @staticmethod
+    def load(row: dict[str, Any]) -> tuple[torch.Tensor, dict[str, Any]]:
+        content, path = row["image"]["bytes"], row["image"]["path"]
+        encoded = io.read_file(path) if content is None else torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        image = io.decode_image(encoded, io.ImageReadMode.RGB)
+        boxes = torch.tensor(row["objects"]["bbox"], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        target = {
+            "boxes": tv_tensors.BoundingBoxes(boxes, format="XYXY", canvas_size=image.shape[1:]),
+            "labels": torch.tensor(row["objects"]["category"]),
+        }
+        return image, target
+
+
+def images_per_second(collate: Callable, dataset: Dataset, batch_size: int, workers: int) -> float:
+    """Run once over the data; the time starts with the second batch, when all workers are up."""
+    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate, drop_last=True)
+    batches = iter(loader)
+    next(batches)
+    start, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch["pixel_values"])
+    return count / (time.perf_counter() - start)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="a folder of detection data whose images are JPEGs")
+    parser.add_argument("--image-size", type=int, default=256, help="the shortest edge, in pixels")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 8])
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+
+    edges = (options.image_size, round(options.image_size * 1333 / 800))
+    dataset = undecoded(load_detection_data(options.data)["train"])
+    processor = HfDetrImageProcessor(size={"shortest_edge": edges[0], "longest_edge": edges[1]})
+    pipelines: dict[str, Callable] = {"torchvision": TorchvisionPipeline(*edges)}
+    for name in ("published", "strong"):
+        pipelines[name] = DetectionCollator(processor, build_augmentation(name, *edges, dataset))
+    print(f"{len(dataset)} images, shortest edge {edges[0]}, batches of {options.batch_size}; images/s (ratio)")
+    for workers in options.workers:
+        speeds: dict[str, list[float]] = {name: [] for name in pipelines}
+        for _ in range(options.repeats):
+            for name, collate in pipelines.items():
+                speeds[name].append(images_per_second(collate, dataset, options.batch_size, workers))
+        medians = {name: statistics.median(values) for name, values in speeds.items()}
+        cells = [f"{name} {median:.0f} ({median / medians['torchvision']:.2f})" for name, median in medians.items()]
+        print(f"{workers} workers: {', '.join(cells)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
