@@ -28,6 +28,7 @@ MEASURES = ("AP", "AP50")
 
 BASELINE = "baseline"
 BASELINE_FIELDS = {"classification": "focal", "class_cost_position_power": 0, "num_one_to_many_queries": 0}
+BASELINE_AUGMENTATION = "flip"
 # What differs from the baseline: fields of `HfDetrConfig`, or `augmentation` as of `hf-detr train`.
 OPTIONS: dict[str, dict[str, Any]] = {
     BASELINE: {},
@@ -73,7 +74,7 @@ def train(settings: Record) -> Record:
 
     torch.set_num_threads(1)
     fields = {**BASELINE_FIELDS, **settings["differences"]}
-    augmentation = fields.pop("augmentation", "published")
+    augmentation = fields.pop("augmentation", BASELINE_AUGMENTATION)
     with (
         tempfile.TemporaryDirectory() as folder,
         open(os.devnull, "w") as nowhere,

@@ -53,8 +53,12 @@ def train(
     ] = [],  # noqa: B006 - typer reads it
     learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
     augmentation: Annotated[
-        str, typer.Option(help="How pictures are varied: none, published or strong; strong also combines pictures.")
-    ] = "published",
+        str | None,
+        typer.Option(
+            help="How pictures are varied: none, flip, light, published or strong, which also combines pictures. "
+            "Without it, what suits the preset and the length of the run."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
     pretrained_backbone: Annotated[
         bool | None,
@@ -275,7 +279,7 @@ def clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        report_once(f"{error}")
+        report_once(without_traceback(str(error)))
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         remedy = "install what training and evaluation need: pip install 'hf-detr[train]'"
@@ -284,6 +288,13 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         report_once("interrupted")
         raise typer.Exit(130) from error
+
+
+def without_traceback(message: str) -> str:
+    """Return what an error says; from one that a loader worker passed on, without the worker's traceback."""
+    if "\nOriginal Traceback" not in message:
+        return message
+    return message.rstrip().splitlines()[-1].partition(": ")[2]
 
 
 def report_once(message: str) -> None:

@@ -353,5 +353,5 @@ def test_turned_photographs_are_turned_when_decoded_smaller(tmp_path):
 
 def test_names():
     assert build_augmentation("none", *EDGES) is None
-    with pytest.raises(ValueError, match="one of none, published, strong; got 'wild'"):
+    with pytest.raises(ValueError, match="one of none, flip, light, published, strong; got 'wild'"):
         build_augmentation("wild", *EDGES)

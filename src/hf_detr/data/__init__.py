@@ -3,6 +3,7 @@
 from .augmentation import DetrAugmentation
 from .augmentation_options import (
     AUGMENTATIONS,
+    PLAIN_AUGMENTATION,
     AugmentationOptions,
     StrongAugmentation,
     augmentation_options,
@@ -26,6 +27,7 @@ from .synthetic import make_synthetic_dataset
 
 __all__ = [
     "AUGMENTATIONS",
+    "PLAIN_AUGMENTATION",
     "AugmentationOptions",
     "DataError",
     "DetectionCollator",

@@ -23,10 +23,11 @@ IOU_CROP_ZOOM = 2.0
 class AugmentationOptions:
     """How often each augmentation is applied: probabilities, 0 switches it off. As it stands, DETR's published recipe.
 
-    An image gets its size in one of four ways: a mosaic, large-scale jitter, an IoU-aware crop or, where none of
-    these is drawn, the published resize or crop.
+    An image gets its size in one of five ways: a mosaic, large-scale jitter, an IoU-aware crop or, where none of these
+    is drawn, the published resize or crop, or else as a whole at the largest size.
 
     Attributes:
+        resize_or_crop: resized to a random size, or resized, cropped and resized, as published with DETR.
         mosaic: put together with three other images (Bochkovskiy et al., 2020).
         large_scale_jitter: scaled by a factor out of `jitter_scale`, then cropped or padded (Ghiasi et al., 2021).
         iou_crop: cropped by the overlap with its objects (Liu et al., 2016).
@@ -42,6 +43,7 @@ class AugmentationOptions:
             the scale are not 0 < least <= largest.
     """
 
+    resize_or_crop: float = 1.0
     mosaic: float = 0.0
     large_scale_jitter: float = 0.0
     iou_crop: float = 0.0
@@ -72,8 +74,11 @@ class AugmentationOptions:
 
 AUGMENTATIONS = {
     "none": None,
+    "flip": AugmentationOptions(resize_or_crop=0.0),
+    "light": AugmentationOptions(resize_or_crop=0.0, iou_crop=0.3, photometric=0.5),
     "published": AugmentationOptions(),
     "strong": AugmentationOptions(
+        resize_or_crop=0.5,
         mosaic=0.4,
         large_scale_jitter=0.2,
         iou_crop=0.2,
@@ -83,7 +88,9 @@ AUGMENTATIONS = {
         jitter_scale=(0.5, 1.5),
     ),
 }
-"""The choices by name; None: images are only resized."""
+"""The choices by name, from nothing to everything; None: images are only resized."""
+PLAIN_AUGMENTATION = {"none": "none", "flip": "flip", "light": "flip", "published": "published", "strong": "flip"}
+"""What each gives way to in the last epochs: images as they will be, at their full size."""
 
 
 class StrongAugmentation:
@@ -129,13 +136,15 @@ class StrongAugmentation:
                 v2.RandomApply([QuarterTurn()], options.quarter_turn),
             ]
         )
-        self.published_size = published.resize_or_crop
+        self.whole = v2.RandomShortestSize([shortest_edge], max_size=longest_edge)
         sizings = {
             self._mosaic: options.mosaic,
             LargeScaleJitter(self.resize, options.jitter_scale): options.large_scale_jitter,
             IoUCrop(self.resize): options.iou_crop,
         }
-        sizings[self.published_size] = max(0.0, 1 - sum(sizings.values()))
+        rest = max(0.0, 1 - sum(sizings.values()))
+        sizings[published.resize_or_crop] = rest * options.resize_or_crop
+        sizings[self.whole] = rest * (1 - options.resize_or_crop)
         self.size = v2.RandomChoice(list(sizings), p=list(sizings.values()))
         self.distort = v2.RandomApply([PhotometricDistortion()], options.photometric)
 
@@ -155,7 +164,7 @@ class StrongAugmentation:
         tile_edge = round(TILE_EDGE * min(size))
         examples = [(image, target), *(self._partner(target, tile_edge) for _ in range(3))]
         combined = mosaic([examples[index] for index in torch.randperm(4)], size)
-        return combined if self._has_few(combined) else self.published_size(image, target)
+        return combined if self._has_few(combined) else self.whole(image, target)
 
     def _if_few(self, combine: Callable[[Example, Example], Example], example: Example) -> Example:
         size = example[0].shape[1:]

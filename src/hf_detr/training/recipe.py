@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from datasets import Dataset, IterableDataset
 
 from hf_detr.ranks import world_size
 
@@ -13,12 +14,33 @@ from .arguments import HfDetrTrainingArguments
 SMALL_PRESETS = ("tiny",)
 """Presets made to be trained from scratch on a CPU; all others start from a pretrained backbone."""
 EVALUATIONS = 10
-"""A run evaluates and saves about this many times."""
+"""A run evaluates and saves about this many times,"""
+LEAST_STEPS_PER_EVALUATION = 100
+"""but no more often than after this many steps."""
+SHORT_RUN = 20
+"""Runs of this many passes over the data or fewer see most images too rarely to gain from varying them much."""
 
 
 def default_image_size(preset: str) -> int:
     """Return the shortest edge, in pixels, that a preset is trained at."""
     return 256 if preset in SMALL_PRESETS else 800
+
+
+def default_augmentation(preset: str, args: HfDetrTrainingArguments, train_data: Dataset | IterableDataset) -> str:
+    """Return the name in `AUGMENTATIONS` of the augmentation that suits a run.
+
+    A model that starts from nothing must first learn to see: with pictures varied as published it takes several times
+    as many steps. What starts from a pretrained backbone gets the published augmentation.
+    """
+    if preset not in SMALL_PRESETS:
+        return "published"
+    if args.max_steps <= 0:
+        passes = args.num_train_epochs
+    elif isinstance(train_data, IterableDataset):
+        return "flip"
+    else:
+        passes = args.max_steps * args.per_device_train_batch_size * world_size() / len(train_data)
+    return "flip" if passes <= SHORT_RUN else "light"
 
 
 def training_arguments(
@@ -44,7 +66,7 @@ def training_arguments(
         steps: optimizer steps, in place of epochs.
         batch_size: images in a batch of each rank; 4 by default for the small presets and 2, the published number, for
             others.
-        learning_rate: the base rate; by default 5e-4 for the small presets and the published 1e-4 for others.
+        learning_rate: the base rate; by default 1e-3 for the small presets and the published 1e-4 for others.
         seed: of everything random.
         ema: evaluate and save a moving average of the weights.
         report_to: experiment trackers, as `TrainingArguments` names them.
@@ -55,7 +77,7 @@ def training_arguments(
     small = preset in SMALL_PRESETS
     epochs = 50 if epochs is None else epochs
     batch_size = (4 if small else 2) if batch_size is None else batch_size
-    learning_rate = (5e-4 if small else 1e-4) if learning_rate is None else learning_rate
+    learning_rate = (1e-3 if small else 1e-4) if learning_rate is None else learning_rate
     numbers = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     for name, value in (numbers if steps is None else {**numbers, "steps": steps}).items():
         if not value > 0:
@@ -63,9 +85,11 @@ def training_arguments(
 
     if steps is None:
         steps_per_epoch = math.ceil(num_train_images / (batch_size * world_size()))
-        steps_per_evaluation = steps_per_epoch * math.ceil(epochs / EVALUATIONS)
+        epochs_per_evaluation = max(epochs / EVALUATIONS, LEAST_STEPS_PER_EVALUATION / steps_per_epoch)
+        steps_per_evaluation = steps_per_epoch * min(epochs, math.ceil(epochs_per_evaluation))
     else:
-        steps_per_epoch = steps_per_evaluation = math.ceil(steps / EVALUATIONS)
+        steps_per_epoch = math.ceil(steps / EVALUATIONS)
+        steps_per_evaluation = min(steps, max(steps_per_epoch, LEAST_STEPS_PER_EVALUATION))
     on_cuda = torch.cuda.is_available()
     return HfDetrTrainingArguments(
         output_dir=str(output_dir),

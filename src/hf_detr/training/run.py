@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from transformers.integrations import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_detr.data import (
+    PLAIN_AUGMENTATION,
     DetectionCollator,
     augmentation_options,
     build_augmentation,
@@ -32,7 +33,7 @@ from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments
 from .callbacks import EarlyStopping, PredictionPictures, ResultFiles
-from .recipe import SMALL_PRESETS, default_image_size, training_arguments
+from .recipe import SMALL_PRESETS, default_augmentation, default_image_size, training_arguments
 from .settings import check_settings
 from .trainer import HfDetrTrainer
 
@@ -55,7 +56,7 @@ class RunOptions:
         image_size: the shortest edge of the images in pixels.
         queries: the number of queries, the most objects that the model finds in an image; None for the preset's.
         config_overrides: other fields of the model's configuration, by name.
-        augmentation: one of `AUGMENTATIONS`; "strong" gives way to "published" in the last epochs.
+        augmentation: one of `AUGMENTATIONS`; it gives way to `PLAIN_AUGMENTATION` in the last epochs.
         seed: of everything random.
         ema: evaluate and save a moving average of the weights.
         patience: stop after this many evaluations in a row without a better AP; None trains to the end.
@@ -79,7 +80,7 @@ class RunOptions:
     image_size: int | None = None
     queries: int | None = None
     config_overrides: Mapping[str, Any] = field(default_factory=dict)
-    augmentation: str = "published"
+    augmentation: str | None = None
     seed: int = 0
     ema: bool = True
     patience: int | None = None
@@ -114,7 +115,8 @@ def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ())
     Raises:
         ValueError: an option, the data or the output folder cannot be used; nothing is changed then.
     """
-    augmentation_options(options.augmentation)
+    if options.augmentation is not None:
+        augmentation_options(options.augmentation)
     check_trackers(options.trackers)
     with process_group():
         return _train_on_all_ranks(options, callbacks)
@@ -137,6 +139,8 @@ def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback
             ema=options.ema,
             report_to=options.trackers,
         )
+        if options.augmentation is None:
+            options = replace(options, augmentation=default_augmentation(options.preset, args, data["train"]))
         set_seed(options.seed)
         model, image_processor = build_model(options, category_names(data["train"]))
     from_rank_0(lambda: prepare_output(options))
@@ -273,7 +277,7 @@ def build_trainer(
     collators = [DetectionCollator(image_processor)] * 2
     if {"shortest_edge", "longest_edge"} <= set(size):
         edges = (size["shortest_edge"], size["longest_edge"])
-        plain = "none" if options.augmentation == "none" else "published"
+        plain = PLAIN_AUGMENTATION[options.augmentation]
         most_objects = model.config.num_queries
         augmentations = [
             build_augmentation(name, *edges, train_data, most_objects) for name in (options.augmentation, plain)
