@@ -41,7 +41,8 @@ def _from_data(evidence: CardEvidence) -> Iterator[str]:
             "in evaluation; much smaller or larger ones are beyond what it was taught."
         )
     if "shortest_edge" in evidence.input_size:
-        yield f"Images are resized to a shorter side of {evidence.input_size['shortest_edge']} pixels: detail is lost."
+        side = evidence.input_size["shortest_edge"]
+        yield f"It sees images resized to a shorter side of about {side} pixels, however large they are."
     if evidence.num_queries is not None:
         yield f"It finds at most {evidence.num_queries} objects in an image."
 
@@ -58,7 +59,7 @@ def _from_metrics(evidence: CardEvidence) -> Iterator[str]:
         )
     images = evidence.num_images.get(evidence.dataset_split)
     if images is not None and images < FEW_IMAGES:
-        yield f"The evaluation rests on {images} images: small differences in it mean nothing."
+        yield f"The evaluation rests on few images ({images}): small differences in it mean nothing."
     if 0 <= metrics["AP50"] < LOW_AP50:
         yield f"AP50 is {metrics['AP50']:.3f}: it misses or misplaces many objects and is not ready for use."
     yield from _weak(evidence)

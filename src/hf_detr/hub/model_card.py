@@ -126,7 +126,7 @@ def license_section(license: str, base_model: str | None) -> str:
     stated = f"`{license}`."
     if license == "unknown":
         stated = "Nobody has stated one: ask whoever shares this model before using it."
-    base = f", and so has the model that training started from, {base_model}" if base_model else ""
+    base = f", and so has the model that training started from, {_link(base_model)}" if base_model else ""
     return f"## Licence of the weights\n\n{stated} The images it was trained on have terms of their own{base}."
 
 
@@ -221,7 +221,7 @@ def _training_rows(evidence: CardEvidence) -> Iterator[str]:
 
 def _images(evidence: CardEvidence, split: str) -> str:
     count = evidence.num_images.get(split)
-    return split if count is None else f"{split}: {count} images"
+    return split if count is None else f"{split}: {count} image{'s' * (count != 1)}"
 
 
 def _class_rows(
@@ -247,7 +247,10 @@ def _is_on_the_hub(model: str | None) -> bool:
 
 
 def _link(model: str) -> str:
-    return f"[{model}](https://huggingface.co/{model})" if _is_on_the_hub(model) else f"the model in `{model}`"
+    # of a folder the name will do: the rest of its path is nobody's business
+    return (
+        f"[{model}](https://huggingface.co/{model})" if _is_on_the_hub(model) else f"the local model `{_name(model)}`"
+    )
 
 
 def _cell(value: Any) -> str:
