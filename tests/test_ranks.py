@@ -12,7 +12,9 @@ import pytest
 import torch
 from PIL import Image
 from rich.console import Console
+from typer.testing import CliRunner
 
+from hf_detr.cli import app, without_traceback
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detr import HfDetrForObjectDetection
@@ -93,10 +95,6 @@ def test_prediction_survives_a_kill_and_does_not_depend_on_ranks(model_folder: P
 
 def test_evaluation_equals_that_of_one_process(model_folder: Path, tmp_path: Path):
     """Seven images on two ranks in batches of two: the last ones are uneven."""
-    from typer.testing import CliRunner
-
-    from hf_detr.cli import app
-
     command = ("eval", "--model", model_folder, "--data", "synthetic:35", "--batch-size", "2", "--output")
     alone = CliRunner().invoke(app, [*map(str, command), str(tmp_path / "alone.json")])
     assert alone.exit_code == 0, alone.output
@@ -122,3 +120,28 @@ def test_training_on_a_stream_writes_once_and_errors_are_said_once(model_folder:
     code, stdout, stderr = run(*command)
     assert code != 0
     assert stderr.count(f"{output} already holds a model; add --overwrite") == 1
+
+
+def test_errors_of_loader_workers_lose_their_traceback():
+    class Broken(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+        def __getitem__(self, index):
+            raise ValueError("7.jpg: the image cannot be decoded (why: truncated)")
+
+    with pytest.raises(ValueError) as caught:
+        list(torch.utils.data.DataLoader(Broken(), num_workers=1))
+    assert without_traceback(str(caught.value)) == "7.jpg: the image cannot be decoded (why: truncated)"
+    assert without_traceback("two\nlines") == "two\nlines"
+
+
+@pytest.mark.parametrize("preset", ["detr-resnet-50", "deformable-detr-resnet-50", "dino-resnet-50-4scale"])
+def test_the_units_that_fsdp_cuts_exist_in_the_models(preset: str):
+    with torch.device("meta"):
+        model = HfDetrForObjectDetection(HfDetrConfig.from_preset(preset, use_pretrained_backbone=False))
+    units = [module for module in model.modules() if type(module).__name__ in model._no_split_modules]
+    assert {type(module).__name__ for module in units} == set(model._no_split_modules)
+    inside = {id(value) for unit in units for value in unit.parameters()}
+    total = sum(value.numel() for value in model.parameters())
+    assert sum(value.numel() for value in model.parameters() if id(value) in inside) > 0.9 * total

@@ -64,9 +64,10 @@ class TrainingStream(torch.utils.data.IterableDataset):
         yielded = 0
         for epoch in count():
             before = yielded
-            self.stream.set_epoch(epoch)
+            mine = split_dataset_by_node(self.stream, lane, lanes)
+            mine.set_epoch(epoch)  # of this one: dividing a stream forgets its epoch
             # `iter` in place of plain iteration, which in a worker would divide the rows a second time.
-            for [row] in map(_rows, split_dataset_by_node(self.stream, lane, lanes).iter(batch_size=1)):
+            for [row] in map(_rows, mine.iter(batch_size=1)):
                 check_object_count(row["image_id"], row["objects"], self.num_queries)
                 batches_before = yielded // self.batch_size * workers + number
                 yielded += 1
