@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
@@ -44,7 +45,9 @@ class TrainingStream(torch.utils.data.IterableDataset):
         rank: int,
         ranks: int,
     ):
-        self.stream = stream.shuffle(seed=seed, buffer_size=buffer_size)
+        self.stream = stream
+        self.seed = seed
+        self.buffer_size = buffer_size
         self.num_queries = num_queries
         self.rows_of_rank = rows_of_rank
         self.batch_size = batch_size
@@ -64,8 +67,9 @@ class TrainingStream(torch.utils.data.IterableDataset):
         yielded = 0
         for epoch in count():
             before = yielded
-            mine = split_dataset_by_node(self.stream, lane, lanes)
-            mine.set_epoch(epoch)  # of this one: dividing a stream forgets its epoch
+            generator = np.random.default_rng([self.seed, epoch])
+            shuffled = self.stream.shuffle(generator=generator, buffer_size=self.buffer_size)
+            mine = split_dataset_by_node(shuffled, lane, lanes)
             # `iter` in place of plain iteration, which in a worker would divide the rows a second time.
             for [row] in map(_rows, mine.iter(batch_size=1)):
                 check_object_count(row["image_id"], row["objects"], self.num_queries)
