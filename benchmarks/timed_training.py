@@ -143,11 +143,11 @@ class TrainingBudget(TrainerCallback):
         values = {names[name]: value for name, value in metrics.items() if name in names}
         self.curve.append({"seconds": round(self.clock.seconds(), 2), "step": state.global_step, **values})
         if not control.should_save:
-            self.clock.resume()
+            self._go_on(control)
 
     def on_save(self, args, state, control, **kwargs):
         """Go on."""
-        self.clock.resume()
+        self._go_on(control)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Stop the clock for good."""
@@ -156,8 +156,12 @@ class TrainingBudget(TrainerCallback):
         steps = state.global_step
         self.facts |= {"steps": steps, "epochs": round(state.epoch, 2), "is_cut": steps < self.facts["planned_steps"]}
 
+    def _go_on(self, control: TrainerControl) -> None:
+        if not control.should_training_stop:  # else only the best checkpoint is still to be loaded
+            self.clock.resume()
+
     def _pause_for(self, control: TrainerControl) -> None:
-        if control.should_evaluate or control.should_save:
+        if control.should_evaluate or control.should_save or control.should_training_stop:
             self.clock.pause()
 
 

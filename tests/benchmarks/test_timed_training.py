@@ -53,6 +53,7 @@ class FakeTraining:
         while self.state.global_step < self.max_steps and not self.control.should_training_stop:
             time.sleep(step)
             self.state.global_step += 1
+            self.control.should_training_stop = self.state.global_step == self.max_steps
             self.control.should_evaluate = self.state.global_step in evaluate_at
             self.control.should_save = self.state.global_step in save_at
             self.call("on_step_end")
@@ -63,6 +64,7 @@ class FakeTraining:
                 time.sleep(slow)
                 self.call("on_save")
         self.state.epoch = self.state.global_step / self.max_steps
+        time.sleep(slow)  # loads the best checkpoint
         self.call("on_train_end")
 
 
