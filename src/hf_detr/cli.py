@@ -46,7 +46,6 @@ def train(
     ] = False,
     batch_size: Annotated[int | None, typer.Option(help="Images in a batch of each rank.", min=1)] = None,
     image_size: Annotated[int | None, typer.Option(help="Shortest edge of the images, in pixels.", min=32)] = None,
-    queries: Annotated[int | None, typer.Option(help="The most objects to find in an image.", min=1)] = None,
     config_overrides: Annotated[
         list[str],
         typer.Option("--set", help="A field of the model's configuration; may be repeated.", metavar="NAME=VALUE"),

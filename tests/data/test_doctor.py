@@ -376,7 +376,7 @@ def test_more_objects_than_queries(data: DataFolder):
     [finding] = [found for found in diagnosis.findings if found.kind == "more_objects_than_queries"]
     assert [(place.image_id, place.detail) for place in finding.places] == [(2, "114 objects")]
     assert diagnosis.recommendation.queries.value == 200  # 171, and the next multiple of 50
-    assert "--queries 200" in diagnosis.recommendation.command
+    assert "--set num_queries=200" in diagnosis.recommendation.command
 
 
 def test_the_recommended_command_is_one_that_train_takes(data: DataFolder, monkeypatch: pytest.MonkeyPatch):
@@ -388,15 +388,9 @@ def test_the_recommended_command_is_one_that_train_takes(data: DataFolder, monke
     result = CliRunner().invoke(app, recommendation.command.split()[1:])
     assert result.exit_code == 0, result.output
     [run] = options
-    assert (run.queries, run.image_size, run.preset) == (200, recommendation.image_size.value, "tiny")
+    assert (run.config_overrides, run.preset) == ({"num_queries": 200}, "tiny")
+    assert run.image_size == recommendation.image_size.value
     assert (run.epochs, run.batch_size) == (recommendation.epochs.value, recommendation.batch_size.value)
-
-
-def test_a_model_is_built_with_so_many_queries(tmp_path: Path):
-    from hf_detr.training.run import RunOptions, build_model
-
-    model, _ = build_model(RunOptions(data="synthetic", output=tmp_path, queries=150), ["cat"])
-    assert model.config.num_queries == 150
 
 
 # The command and its report

@@ -54,7 +54,6 @@ class RunOptions:
         epochs, steps, batch_size, learning_rate: see `training_arguments`.
         streaming: read the training data as they arrive; see `load_streaming_data`. Needs `steps`.
         image_size: the shortest edge of the images in pixels.
-        queries: the number of queries, the most objects that the model finds in an image; None for the preset's.
         config_overrides: other fields of the model's configuration, by name.
         augmentation: one of `AUGMENTATIONS`; it gives way to `PLAIN_AUGMENTATION` in the last epochs.
         seed: of everything random.
@@ -78,7 +77,6 @@ class RunOptions:
     batch_size: int | None = None
     learning_rate: float | None = None
     image_size: int | None = None
-    queries: int | None = None
     config_overrides: Mapping[str, Any] = field(default_factory=dict)
     augmentation: str | None = None
     seed: int = 0
@@ -241,8 +239,7 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: label for label, name in enumerate(class_names)},
     }
-    changes = {} if options.queries is None else {"num_queries": options.queries}
-    changes |= options.config_overrides
+    changes = dict(options.config_overrides)
     size = None
     if options.image_size is not None or options.model is None:
         shortest = options.image_size or default_image_size(options.preset)

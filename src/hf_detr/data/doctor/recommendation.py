@@ -74,7 +74,7 @@ def recommend(data: str, splits: Mapping[str, ExaminedSplit]) -> Recommendation:
     epochs, batch_size = _schedule(preset.value, len(train.records))
     words = ["hf-detr", "train", "--data", data, "--preset", preset.value, "--image-size", str(image_size.value)]
     if queries.value != num_queries(preset.value):
-        words += ["--queries", str(queries.value)]
+        words += ["--set", f"num_queries={queries.value}"]
     words += ["--epochs", str(epochs.value), "--batch-size", str(batch_size.value), "--output", "my-detector"]
     return Recommendation(preset, image_size, queries, epochs, batch_size, shlex.join(words))
 
