@@ -149,3 +149,11 @@ def test_the_blood_cells_flaws_are_counted(bccd_folder):
         load_detection_data(bccd_folder)
     messages = sorted(str(warning.message).rpartition("/")[2] for warning in caught)
     assert messages == [f"instances_{s}.json: left out 1 box of zero area" for s in ("train", "val")]
+
+
+def test_a_broken_file_of_a_split_is_the_error_not_the_other_split(tmp_path):
+    for name in ("train", "val"):
+        write_coco(tmp_path / f"instances_{name}.json", tmp_path / name, many_images(2))
+    (tmp_path / "instances_train.json").write_text("{broken")
+    with pytest.raises(DataError, match=r"instances_train\.json: expected a COCO detection json, but this is not json"):
+        load_detection_data(tmp_path)

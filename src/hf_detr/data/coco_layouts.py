@@ -19,7 +19,8 @@ Files = tuple[Path, Path]  # annotation file and image folder
 def _json_files(folder: Path) -> list[Path]:
     """Return the COCO json files directly in a folder or its annotations/."""
     files = [path for parent in (folder, folder / "annotations") for path in sorted(parent.glob("*.json"))]
-    return [path for path in files if _looks_like_coco(path)]
+    # One named as COCO names them is not passed over, however broken: what it should have held would be missed later.
+    return [path for path in files if path.name.startswith("instances_") or _looks_like_coco(path)]
 
 
 def _looks_like_coco(path: Path) -> bool:
@@ -69,9 +70,8 @@ def _split_folder_files(folder: Path) -> dict[str, Files]:
 
 
 def _single_file(folder: Path) -> dict[str, Files]:
-    files = _json_files(folder) or sorted(
-        folder.glob("*.json")
-    )  # of one that is not COCO, reading tells what it lacks
+    # Of a file that is not COCO, reading tells what it lacks.
+    files = _json_files(folder) or sorted(folder.glob("*.json"))
     if len(files) != 1:
         return {}
     existing = [path for path in (folder / "images", folder / "train") if path.is_dir()]
