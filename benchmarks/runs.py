@@ -109,13 +109,14 @@ def run_one(settings: Settings, source: str, make_train: MakeTrain) -> Record:
     """Train one model; return the record of the run."""
     torch.set_num_threads(settings.threads)
     data = load_detection_data(source, seed=settings.seed)  # as `hf-detr train` does
-    train = make_train(settings, source, data)
+    training = train_for(settings.budget_seconds, settings.cpu_time, make_train(settings, source, data))
     return {
         "settings": asdict(settings),
         "train_images": len(data["train"]),
         "validation_images": len(data["validation"]),
         "fingerprint": data_fingerprint(data),
-        **train_for(settings.budget_seconds, settings.cpu_time, train),
+        "images_per_second": round(training["epochs"] * len(data["train"]) / training["seconds"], 2),
+        **training,
     }
 
 

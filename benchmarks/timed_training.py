@@ -180,7 +180,6 @@ def train_for(seconds: float, cpu_time: bool, train: Train) -> dict[str, Any]:
         "seconds": round(used, 2),
         "calibrated_step_seconds": round(timer.step_seconds, 4),
         **budget.facts,
-        "images_per_second": round(budget.facts["steps"] * budget.facts["batch_size"] / used, 2),
         "metrics": {name: metrics[name] for name in SUMMARY_NAMES},
         "per_class": metrics["per_class"],
         "curve": budget.curve,
