@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,28 +19,39 @@ from hf_detr.modeling.detr import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.prediction import PredictionOptions, run_prediction
 
-PICTURES = 60
-TORCHRUN = [
-    sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "hf_detr.cli",
-]  # fmt: skip
+PICTURES = 20
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+COMMAND_LINE = ("-m", "hf_detr.cli")
+KILLED_COMMAND_LINE = """
+import os, signal
+
+from hf_detr.cli import app
+from hf_detr.prediction.output import OutputFolder
+
+write_part, written = OutputFolder.write_part, []
 
 
-def start(*arguments: object) -> subprocess.Popen:
-    """Start a command in a session of its own, so that it can be killed with all its processes."""
-    return subprocess.Popen(
-        [*TORCHRUN, *map(str, arguments)],
+def write_and_die(*arguments):
+    write_part(*arguments)
+    written.append(arguments)
+    if len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+OutputFolder.write_part = write_and_die
+app()
+"""
+
+
+def run(*arguments: object, program: tuple[str, ...] = COMMAND_LINE) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [*TORCHRUN, *program, *map(str, arguments)],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
-        start_new_session=True,
+        check=False,
     )
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    with start(*arguments) as process:
-        stdout, stderr = process.communicate(timeout=250)
-    return process.returncode, stdout, stderr
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +74,13 @@ def test_prediction_survives_a_kill_and_does_not_depend_on_ranks(model_folder: P
         Image.fromarray(noise.numpy()).save(folder / f"{index:02d}.png")
     command = ("predict", folder, "--model", model_folder, "--output", output, "--format", "coco,parquet",
                "--threshold", "0.1", "--chunk-size", "1")  # fmt: skip
-    with start(*command) as process:
-        while process.poll() is None and not (parts.exists() and len(list(parts.glob("stream-*"))) >= 5):
-            time.sleep(0.002)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+    killed = tmp_path / "killed.py"
+    killed.write_text(KILLED_COMMAND_LINE)
+    code, _, stderr = run(*command, program=(str(killed),))
+    assert code != 0
+    assert "SIGKILL" in stderr
     before = {path.name: path.stat().st_mtime_ns for path in parts.glob("stream-*")}
-    assert 5 <= len(before) < PICTURES
+    assert 3 <= len(before) <= 6
     assert not (output / "predictions.json").exists()
 
     code, stdout, stderr = run(*command)
