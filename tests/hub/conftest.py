@@ -40,6 +40,8 @@ def folder(tmp_path: Path) -> Path:
     save_file({"weight": torch.arange(6.0)}, folder / "model.safetensors")
     (folder / "pictures").mkdir()
     (folder / "pictures" / "1.jpg").write_bytes(b"a picture")
+    (folder / "pictures" / "step-000001").mkdir()
+    (folder / "pictures" / "step-000001" / "1.jpg").write_bytes(b"an earlier picture")
     (folder / "results.csv").write_text("step,loss\n1,0.5\n")
     evidence = CardEvidence(model_id=str(folder), paper=DINO, preset="tiny", samples={"pictures/1.jpg": "One"})
     build_model_card(evidence).save(folder / "README.md")

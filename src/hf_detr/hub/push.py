@@ -162,7 +162,8 @@ def model_files(folder: Path) -> dict[str, Path]:
     for path in paths:
         if path.endswith(".safetensors"):
             _check_weights(folder / path)
-    paths += [file.relative_to(folder).as_posix() for pattern in SHARED_RESULTS for file in folder.glob(pattern)]
+    results = [file for pattern in SHARED_RESULTS for file in folder.glob(pattern) if file.is_file()]
+    paths += [file.relative_to(folder).as_posix() for file in results]
     if (folder / CARD_NAME).is_file():
         paths += [CARD_NAME, *_linked_files(folder)]
     return {path: folder / path for path in paths}
