@@ -173,7 +173,8 @@ def test_two_processes_train_and_evaluate_as_one(tmp_path: Path):
         assert losses == pytest.approx(expected, rel=1e-4)
     # the last batch of each epoch is not finite, on one of the two processes
     assert one["loss_is_nan"] == two["loss_is_nan"] == [False, False, False, True] * 2
-    # what is left in the model is the average of its weights
-    assert two["averaged_loss"] == pytest.approx(one["averaged_loss"], rel=1e-4)
+    # what is left in the model is the average of its weights; biases of keys have no gradient but rounding, which Adam
+    # makes as large as any
+    assert two["averaged_norms"] == pytest.approx(one["averaged_norms"], rel=1e-4, abs=1e-5)
     assert two["matching_changed"] == one["matching_changed"]
     assert len(one["matching_changed"]) == 1

@@ -15,7 +15,7 @@ from hf_detr.training.run import last_complete_checkpoint
 
 # Seconds differ from run to run.
 MEASURED = ("runtime", "per_second")
-TIMEOUT = 240
+TIMEOUT = 280
 
 
 def start(output: Path, *options: str) -> subprocess.Popen:
