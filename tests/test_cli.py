@@ -256,3 +256,12 @@ def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture):
         raise ModuleNotFoundError("No module named 'datasets'", name="datasets")
     assert caught.value.exit_code == 2
     assert "datasets is not installed" in capsys.readouterr().err
+
+
+def test_the_data_is_all_that_training_must_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    started = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hf_detr.training.run.run_training", lambda options: started.append(options) or {})
+    monkeypatch.setattr("hf_detr.cli.print_metrics", lambda result: None)
+    assert run("train", "--data", "synthetic").exit_code == 0
+    assert [(options.data, options.output) for options in started] == [("synthetic", Path("my-detector"))]

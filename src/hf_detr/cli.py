@@ -36,7 +36,7 @@ ModelOption = Annotated[str, typer.Option("--model", help="A model folder, or a 
 @app.command()
 def train(
     data: DataOption,
-    output: Annotated[Path, typer.Option(help="The model folder to write.")],
+    output: Annotated[Path, typer.Option(help="The model folder to write.")] = Path("my-detector"),
     preset: Annotated[str, typer.Option(help="The model to build; `hf-detr presets` lists them.")] = "tiny",
     model: Annotated[str | None, typer.Option(help="Fine-tune this model folder or repository instead.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images.", min=1)] = None,
