@@ -130,6 +130,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decoder_ffn_dim": 512,
         "num_queries": 100,
         "num_denoising": 40,
+        "classification": "matchability",  # docs/ablation.md
         "learning_rate_multipliers": {},
     },
 }
