@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import SchedulerType, TrainingArguments
 
+from hf_detr.ranks import world_size
+
 
 @dataclass
 class HfDetrTrainingArguments(TrainingArguments):
@@ -79,6 +81,8 @@ class HfDetrTrainingArguments(TrainingArguments):
     warmup_steps: float = 0.05
     # The patience of early stopping goes on where a run was interrupted.
     restore_callback_states_from_checkpoint: bool = True
+    # Without it, ranks on a machine that has no accelerator would each train alone: `Trainer` looks for GPUs only.
+    use_cpu: bool = field(default_factory=lambda: world_size() > 1 and not torch.accelerator.is_available())
     # Only copies to an accelerator gain from it; elsewhere torch warns.
     dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)
     # The image and objects columns are no arguments of the model, but the collator needs them.
