@@ -8,6 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from runs import Record
 
+from hf_detr.benchmarking import report
+from hf_detr.benchmarking.report import table  # noqa: F401 - scripts take everything of a report from here
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 PAGE = DOCS / "benchmarks.md"
@@ -27,12 +30,6 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
         return "-"
     mean = f"{fmean(values):.{digits}f}"
     return mean if len(values) == 1 else f"{mean} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table whose columns but the first are numbers."""
-    rule = ["---", *["---:"] * (len(header) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
 
 
 def conditions(records: Sequence[Record]) -> str:
@@ -56,17 +53,8 @@ def conditions(records: Sequence[Record]) -> str:
 
 
 def write_section(name: str, text: str, page: Path = PAGE) -> None:
-    """Replace what stands between the markers of a section.
-
-    Raises:
-        ValueError: the page has no such section.
-    """
-    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
-    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ValueError(f"{page} has no section between '{begin}' and '{end}'; add these two lines where it belongs")
-    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+    """Replace what stands between the markers of a section of docs/benchmarks.md, or of another page."""
+    report.write_section(name, text, page)
 
 
 def plot_curves(groups: Mapping[str, Sequence[Record]], metrics: Mapping[str, str], path: Path) -> None:

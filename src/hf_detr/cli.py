@@ -1,4 +1,4 @@
-"""The command line: `hf-detr doctor | train | eval | predict | push | presets | demo`.
+"""The command line: `hf-detr doctor | train | eval | predict | push | bench | presets | demo`.
 
 What a command needs is imported inside it: asking for help should not wait for torch.
 """
@@ -19,9 +19,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hf_detr.benchmarking.commands import app as bench
+
 app = typer.Typer(
     help="Train, evaluate and use object detectors of the DETR family.", no_args_is_help=True, add_completion=False
 )
+app.add_typer(bench, name="bench")
 console = Console(quiet=os.environ.get("RANK", "0") != "0")
 
 DEMO_FOLDER = Path("demo-output")

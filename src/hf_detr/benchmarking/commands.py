@@ -1,0 +1,144 @@
+"""`hf-detr bench SUITE`, `hf-detr bench all` and `hf-detr bench report`.
+
+What a command needs is imported inside it, as in the other commands.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from . import SUITES
+
+app = typer.Typer(help="Measure speed and memory against other detectors on this machine.", no_args_is_help=True)
+console = Console()
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+RESULTS = Path("bench-results")
+
+QuickOption = Annotated[bool, typer.Option("--quick", help="Small sizes, few rounds: does everything run?")]
+PresetsOption = Annotated[
+    list[str] | None, typer.Option("--preset", help="Measure these presets only; may be repeated.")
+]
+ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch.", min=1)]
+DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
+RoundsOption = Annotated[int | None, typer.Option(help="How often each contestant is measured.", min=1)]
+CompileOption = Annotated[bool, typer.Option("--compile", help="Also measure models under torch.compile.")]
+MemoryOption = Annotated[bool, typer.Option(help="Also measure peak memory, in processes of their own.")]
+
+
+def add_suite(suite: str, description: str) -> None:
+    """Make a suite a command."""
+
+    @app.command(suite.replace("_", "-"), help=description)
+    def run(
+        quick: QuickOption = False,
+        preset: PresetsOption = None,
+        threads: ThreadsOption = CORES,
+        device: DeviceOption = "cpu",
+        rounds: RoundsOption = None,
+        compile: CompileOption = False,
+        memory: MemoryOption = True,
+        output: Annotated[Path | None, typer.Option(help="The JSON file; a PNG is drawn beside it.")] = None,
+    ) -> None:
+        from hf_detr.cli import clear_errors
+
+        with clear_errors():
+            from .contest import BenchOptions
+
+            options = BenchOptions(
+                quick=quick,
+                presets=tuple(preset) if preset else None,
+                threads=threads,
+                device=device,
+                rounds=rounds,
+                compile=compile,
+                memory=memory,
+            )
+            run_and_write(suite, options, output or RESULTS / f"speed_{suite}_{device}.json")
+
+
+for _suite, _description in SUITES.items():
+    add_suite(_suite, _description)
+
+
+@app.command("all")
+def run_all(
+    quick: QuickOption = False,
+    threads: ThreadsOption = CORES,
+    device: DeviceOption = "cpu",
+    rounds: RoundsOption = None,
+    compile: CompileOption = False,
+    memory: MemoryOption = True,
+    output: Annotated[Path, typer.Option(help="The folder of the JSON files.")] = RESULTS,
+) -> None:
+    """Run every suite, each in a process of its own, and go on if one fails. The exit code is 1 if one did."""
+    words = ["--threads", str(threads), "--device", device, "--memory" if memory else "--no-memory"]
+    words += [flag for flag, given in (("--quick", quick), ("--compile", compile)) if given]
+    words += ["--rounds", str(rounds)] if rounds else []
+    failed = []
+    for suite in SUITES:
+        path = output / f"speed_{suite}_{device}.json"
+        console.rule(suite)
+        command = [sys.executable, "-m", "hf_detr.cli", "bench", suite.replace("_", "-"), "--output", str(path)]
+        if subprocess.run([*command, *words]).returncode:
+            failed.append(suite)
+    if failed:
+        typer.echo(f"hf-detr: these suites failed: {', '.join(failed)}", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    records: Annotated[
+        list[Path] | None, typer.Argument(help="JSON files of suites; without any, those in bench-results/.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write into this page, between the markers of each suite; or print them.")
+    ] = None,
+) -> None:
+    """Turn JSON files into Markdown and figures."""
+    from hf_detr.cli import clear_errors
+
+    with clear_errors():
+        from .figures import plot
+        from .report import read_record, section, write_section
+
+        paths = records or sorted(RESULTS.glob("speed_*.json"))
+        if not paths:
+            raise ValueError(f"{RESULTS} holds no speed_*.json: `hf-detr bench SUITE` writes them")
+        for path in paths:
+            record = read_record(path)
+            plot(record, path.with_suffix(".png"))
+            if page is None:
+                typer.echo(f"## {record['suite']}\n\n{section(record)}\n")
+            else:
+                write_section(f"speed {record['suite']} {record['options']['device']}", section(record), page)
+
+
+def run_and_write(suite: str, options: Any, output: Path) -> None:
+    """Run a suite, show what it finds as it goes, and write its record and figure."""
+    from .figures import plot
+    from .report import rows, show_conditions, show_parts, write_record
+    from .suites import run_suite
+
+    def show(comparison: dict[str, Any], peaks: Any) -> None:
+        grid = Table(
+            "", "median", f"x {comparison['baseline']}", "GFLOP/s", "of peak", "memory", title=comparison["name"]
+        )
+        for cells in rows(comparison, peaks):
+            grid.add_row(*cells)
+        console.print(grid)
+        for line in show_parts(comparison):
+            console.print(f"  {line}", highlight=False)
+
+    record = run_suite(suite, options, show)
+    write_record(output, record)
+    plot(record, output.with_suffix(".png"))
+    console.print(show_conditions(record), highlight=False)
+    console.print(f"{output}, {output.with_suffix('.png')}", soft_wrap=True)

@@ -1,0 +1,83 @@
+"""What the machine is and what it can do at best."""
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from hf_detr.hub.evidence import processor_name
+
+PACKAGES = (
+    "hf-detr", "torch", "torchvision", "transformers", "timm", "numba", "triton", "faster-coco-eval", "pycocotools",
+    "ultralytics", "rfdetr",
+)  # fmt: skip
+
+
+def describe(device: str) -> dict[str, Any]:
+    """The machine, the versions of what runs on it, and how busy it is with other work."""
+    return {
+        "processor": processor_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "platform": platform.platform(terse=True),
+        "versions": {"python": platform.python_version(), **installed(PACKAGES)},
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "malloc": {name: value for name, value in os.environ.items() if name.startswith(("MALLOC_", "LD_PRELOAD"))},
+    }
+
+
+def installed(packages: tuple[str, ...]) -> dict[str, str]:
+    """Versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def peaks(device: str, quick: bool) -> dict[str, dict[str, float]]:
+    """The most GFLOP/s seen in a large matrix product and in a large 3 x 3 convolution, by dtype."""
+    return {
+        dtype: {
+            "matrix_product": matrix_product_peak(getattr(torch, dtype), device, 256 if quick else 2048),
+            "convolution": convolution_peak(getattr(torch, dtype), device, 16 if quick else 128),
+        }
+        for dtype in ("float32", "bfloat16")
+    }
+
+
+def matrix_product_peak(dtype: torch.dtype, device: str, size: int) -> float:
+    """GFLOP/s of the best of ten products of square matrices."""
+    left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    return 2 * size**3 / fastest(lambda: left @ right, device) / 1e9
+
+
+def convolution_peak(dtype: torch.dtype, device: str, side: int, channels: int = 128) -> float:
+    """GFLOP/s of the best of ten convolutions with weights in the layout that the library likes best."""
+    convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+    convolution = convolution.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    pixels = torch.randn(1, channels, side, side, dtype=dtype, device=device).to(memory_format=torch.channels_last)
+    flops = 2 * side**2 * channels**2 * 9
+    return flops / fastest(lambda: F.conv2d(pixels, convolution.weight, padding=1), device) / 1e9
+
+
+@torch.no_grad()
+def fastest(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
+    """Seconds of the fastest of some runs, after two that warm up."""
+    seconds = []
+    for _ in range(2 + repeats):
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[2:])

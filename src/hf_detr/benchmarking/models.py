@@ -1,0 +1,123 @@
+"""Forward passes as contestants: our models in their forms, and those of others."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hf_detr import HfDetrConfig, HfDetrForObjectDetection
+
+from .contest import BenchOptions, Contestant, SkipContestant, Work
+from .peers import counterpart, transformers_forward
+
+Forward = Callable[[nn.Module, Tensor], Callable[[], Any]]
+Shape = tuple[int, int, int]
+"""Images, height, width."""
+
+FULL_SIZES = ((640, 640), (800, 1066))
+QUICK_SIZE = (64, 96)
+
+
+def sizes(options: BenchOptions) -> tuple[tuple[int, int], ...]:
+    """Heights and widths of a suite on images."""
+    return (QUICK_SIZE,) if options.quick else FULL_SIZES
+
+
+def our_model(preset: str, **overrides: Any) -> HfDetrForObjectDetection:
+    """A model of a preset, at random weights."""
+    return HfDetrForObjectDetection(HfDetrConfig.from_preset(preset, **overrides))
+
+
+def pixels_of(shape: Shape, device: str, dtype: torch.dtype = torch.float32) -> Tensor:
+    """(images, 3, height, width) of normal noise, as normalised pictures are."""
+    images, height, width = shape
+    noise = torch.randn(images, 3, height, width, generator=torch.Generator().manual_seed(0))
+    return noise.to(device=device, dtype=dtype)
+
+
+def our_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
+    """The forward pass with the mask that our image processor makes too, all ones here."""
+    return transformers_forward(model, pixels)
+
+
+def optimised(model: nn.Module, **choices: Any) -> nn.Module:
+    """The model as `optimize_for_inference` leaves it.
+
+    Raises:
+        SkipContestant: this version has no such method.
+    """
+    if not hasattr(model, "optimize_for_inference"):
+        raise SkipContestant("this version has no model.optimize_for_inference")
+    return model.optimize_for_inference(**choices)
+
+
+def forward_contestant(
+    name: str,
+    make: Callable[[], nn.Module],
+    shape: Shape,
+    options: BenchOptions,
+    forward: Forward = transformers_forward,
+    dtype: str = "float32",
+    count_flops: bool = False,
+) -> Contestant:
+    """A model in evaluation mode on a batch, without gradients."""
+
+    def build() -> Work:
+        torch.manual_seed(0)
+        model = make().eval().to(device=options.device, dtype=getattr(torch, dtype))
+        run = forward(model, pixels_of(shape, options.device, getattr(torch, dtype)))
+
+        def work(_: Any) -> None:
+            with torch.inference_mode():
+                run()
+
+        return work
+
+    return Contestant(name, build, dtype, count_flops)
+
+
+def our_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
+    """Our model plain and optimised; in bfloat16; compiled, if that is asked for."""
+
+    def plain() -> nn.Module:
+        return our_model(preset)
+
+    def faster(**choices: Any) -> Callable[[], nn.Module]:
+        return lambda: optimised(our_model(preset).eval().to(options.device), **choices)
+
+    yield forward_contestant("hf_detr", plain, shape, options, our_forward, count_flops=True)
+    yield forward_contestant("hf_detr optimised", faster(), shape, options, our_forward)
+    yield optimised_bfloat16("hf_detr optimised, bfloat16", faster(dtype=torch.bfloat16), shape, options)
+    if options.compile:
+        yield forward_contestant("hf_detr optimised, compiled", faster(compile=True), shape, options, our_forward)
+        both = faster(dtype=torch.bfloat16, compile=True)
+        yield optimised_bfloat16("hf_detr optimised, compiled, bfloat16", both, shape, options)
+
+
+def optimised_bfloat16(name: str, make: Callable[[], nn.Module], shape: Shape, options: BenchOptions) -> Contestant:
+    """An optimised model in bfloat16: it takes float32 pixels and converts by itself what should be converted."""
+
+    def build() -> Work:
+        torch.manual_seed(0)
+        run = our_forward(make(), pixels_of(shape, options.device))
+
+        def work(_: Any) -> None:
+            with torch.inference_mode():
+                run()
+
+        return work
+
+    return Contestant(name, build, "bfloat16")
+
+
+def their_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
+    """The same architecture in transformers, or the nearest; its name says what it is."""
+
+    def make() -> nn.Module:
+        return counterpart(preset, nearest=True)
+
+    yield forward_contestant("transformers", make, shape, options, count_flops=True)
+    yield forward_contestant("transformers, bfloat16", make, shape, options, dtype="bfloat16")
+    if options.compile:
+        yield forward_contestant("transformers, compiled", lambda: torch.compile(make().eval()), shape, options)

@@ -1,0 +1,27 @@
+"""What importing this package costs."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+
+from .contest import BenchOptions, Comparison, Contestant, Work
+
+BASE = "import torch, transformers"
+STATEMENTS = (
+    BASE,
+    f"{BASE}, hf_detr",
+    f"{BASE}; from hf_detr import HfDetrForObjectDetection",
+    f"{BASE}; from transformers import DetrForObjectDetection",
+)
+
+
+def comparisons(options: BenchOptions) -> Iterator[Comparison]:
+    """Fresh interpreters from start to end; the extra seconds are what counts."""
+    contestants = [Contestant(statement, partial(interpreter, statement)) for statement in STATEMENTS]
+    yield Comparison("a fresh interpreter", contestants, BASE)
+
+
+def interpreter(statement: str) -> Work:
+    """Run a statement in an interpreter of its own."""
+    return lambda lap: subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)

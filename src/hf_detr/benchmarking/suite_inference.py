@@ -1,0 +1,38 @@
+"""Forward passes of the presets."""
+
+from collections.abc import Iterator
+
+from hf_detr import available_presets
+
+from .contest import BenchOptions, Comparison
+from .models import forward_contestant, our_forms, our_model, sizes, their_forms
+from .peers import COUNTERPARTS, NEAREST
+
+QUICK_PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50", "dino-resnet-50-4scale")
+BATCHES = (1, 8)
+
+
+def comparisons(options: BenchOptions) -> Iterator[Comparison]:
+    """Each preset at each size, one image and a batch. Those without a peer are compared with their plain form."""
+    presets = options.presets or (QUICK_PRESETS if options.quick else available_presets())
+    for preset in presets:
+        for height, width in sizes(options):
+            for batch in (1,) if options.quick else BATCHES:
+                shape = (batch, height, width)
+                contestants = [*our_forms(preset, shape, options)]
+                baseline = "hf_detr"
+                if preset in COUNTERPARTS or preset in NEAREST:
+                    contestants += their_forms(preset, shape, options)
+                    baseline = "transformers"
+                if preset.startswith("dino-resnet-50"):
+                    # what DINO should cost at most: our two-stage Deformable DETR with as many queries
+                    contestants.append(
+                        forward_contestant(
+                            "hf_detr deformable, 900 queries",
+                            lambda: our_model("deformable-detr-resnet-50-two-stage", num_queries=900),
+                            shape,
+                            options,
+                        )
+                    )
+                name = f"{preset}, {height}x{width}, batch {batch}"
+                yield Comparison(name, contestants, baseline, measure_memory=True)

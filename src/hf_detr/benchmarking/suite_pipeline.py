@@ -1,0 +1,103 @@
+"""From a JPEG file to detections, as users run it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import pipeline
+
+from hf_detr import HfDetrImageProcessor
+
+from .contest import BenchOptions, Comparison, Contestant, Lap, Work
+from .models import optimised, our_model
+from .peers import COUNTERPARTS, counterpart
+from .suite_preprocessing import picture
+
+PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50")
+
+
+def comparisons(options: BenchOptions) -> Iterator[Comparison]:
+    """One JPEG of 640 x 480 through `transformers.pipeline`, at shortest edge 800; when quick, 64.
+
+    The second comparison leaves the network out: a stand-in returns what it once returned, so what is left is reading
+    the file, the image processor, and what is made of the outputs.
+    """
+    size = (
+        {"shortest_edge": 64, "longest_edge": 107} if options.quick else {"shortest_edge": 800, "longest_edge": 1333}
+    )
+    for preset in options.presets or PRESETS:
+        for title, forward in (("whole", True), ("all but the forward pass", False)):
+            make = partial(detection, options=options, size=size, forward=forward)
+            ours = partial(our_model, preset)
+            processor = partial(HfDetrImageProcessor, size=size, classification=classification(preset))
+            contestants = [Contestant("hf_detr", partial(make, ours, processor))]
+            if forward:
+                contestants.append(
+                    Contestant("hf_detr optimised", partial(make, partial(optimised_model, ours), processor))
+                )
+            theirs = Contestant(
+                "transformers", partial(make, partial(counterpart, preset), partial(theirs_of, preset, size))
+            )
+            yield Comparison(f"{preset}, {title}", [*contestants, theirs], "transformers")
+
+
+def classification(preset: str) -> str:
+    """What the image processor has to know about the classes."""
+    from hf_detr import HfDetrConfig
+
+    return "softmax" if HfDetrConfig.from_preset(preset).classification == "softmax" else "sigmoid"
+
+
+def optimised_model(make: Callable[[], nn.Module]) -> nn.Module:
+    """The optimised form of a model."""
+    return optimised(make().eval())
+
+
+def theirs_of(preset: str, size: dict[str, int]) -> Any:
+    """The image processor of transformers for the counterpart of a preset."""
+    kind, _ = COUNTERPARTS[preset]
+    name = "DetrImageProcessor" if kind == "DabDetr" else f"{kind}ImageProcessor"
+    return getattr(import_module("transformers"), name)(size=size)
+
+
+def detection(
+    make_model: Callable[[], nn.Module],
+    make_processor: Callable[[], Any],
+    options: BenchOptions,
+    size: dict[str, int],
+    forward: bool,
+) -> Work:
+    """The pipeline on one file; a threshold keeps about the detections that a trained model would have."""
+    torch.manual_seed(0)
+    model, folder = make_model().eval(), tempfile.TemporaryDirectory()
+    path = Path(folder.name) / "picture.jpg"
+    picture(640, 480).save(path, quality=90)
+    detector = pipeline(
+        "object-detection", model=model, image_processor=make_processor(), device=torch.device(options.device)
+    )
+    run = model.forward
+
+    def timed_forward(*args: Any, **kwargs: Any) -> Any:
+        current[0]("before the forward pass")
+        outputs = recorded[0] if recorded and not forward else run(*args, **kwargs)
+        recorded[:] = [outputs]
+        current[0]("forward pass")
+        return outputs
+
+    current: list[Lap] = [lambda name: None]
+    recorded: list[Any] = []
+    model.forward = timed_forward
+
+    def work(lap: Lap) -> Any:
+        assert folder  # the file lives as long as the work
+        current[0] = lap
+        found = detector(str(path), threshold=0.9)
+        lap("after the forward pass")
+        return found
+
+    return work

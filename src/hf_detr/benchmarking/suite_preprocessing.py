@@ -1,0 +1,49 @@
+"""From decoded images to a batch of pixels."""
+
+from collections.abc import Iterator
+from functools import partial
+from importlib import import_module
+
+import numpy as np
+from PIL import Image
+
+from hf_detr import HfDetrImageProcessor, HfDetrImageProcessorPil
+
+from .contest import BenchOptions, Comparison, Contestant, Work
+
+PROCESSORS = {
+    "hf_detr": HfDetrImageProcessor,
+    "hf_detr, PIL": HfDetrImageProcessorPil,
+    "transformers": "DetrImageProcessor",
+    "transformers, PIL": "DetrImageProcessorPil",
+}
+
+
+def comparisons(options: BenchOptions) -> Iterator[Comparison]:
+    """Pictures of 640 x 480 to 1066 x 800; when quick, 64 x 48 to 106 x 80."""
+    scale = 0.1 if options.quick else 1
+    size = {"shortest_edge": round(800 * scale), "longest_edge": round(1333 * scale)}
+    width, height = round(640 * scale), round(480 * scale)
+    for batch in (1, 8):
+        contestants = [
+            Contestant(name, partial(preprocessing, processor, size, (width, height), batch))
+            for name, processor in PROCESSORS.items()
+        ]
+        name = f"{width}x{height} to shortest edge {size['shortest_edge']}, batch {batch}"
+        yield Comparison(name, contestants, "transformers")
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth colours with some noise: what JPEG files hold."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
+    noise = random.integers(-8, 9, (height, width, 3))
+    return Image.fromarray((np.asarray(coarse).astype(int) + noise).clip(0, 255).astype(np.uint8))
+
+
+def preprocessing(processor: type | str, size: dict[str, int], image_size: tuple[int, int], batch: int) -> Work:
+    """One of the image processors on pictures in memory."""
+    kind = getattr(import_module("transformers"), processor) if isinstance(processor, str) else processor
+    instance = kind(size=size)
+    images = [picture(*image_size, seed=index) for index in range(batch)]
+    return lambda lap: instance(images=images, return_tensors="pt")

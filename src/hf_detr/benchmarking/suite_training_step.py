@@ -1,0 +1,101 @@
+"""One optimizer step."""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from hf_detr.training.parameter_groups import parameter_groups
+
+from .contest import BenchOptions, Comparison, Contestant, Lap, Work
+from .models import our_model, pixels_of
+from .peers import counterpart
+from .scenes import random_labels
+
+PRESETS = (
+    "detr-resnet-50",
+    "conditional-detr-resnet-50",
+    "dab-detr-resnet-50",
+    "deformable-detr-resnet-50",
+    "deformable-detr-resnet-50-two-stage",
+)
+QUICK_PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50")
+OBJECTS = 20
+NUM_LABELS = 91
+
+
+def comparisons(options: BenchOptions) -> Iterator[Comparison]:
+    """Four images of 320 x 320 with 20 objects each, or, quick, two of 64 x 64; no augmentation, no data loading."""
+    batch, side = (2, 64) if options.quick else (4, 320)
+    for preset in options.presets or (QUICK_PRESETS if options.quick else PRESETS):
+        step = partial(training_step, options=options, batch=batch, side=side)
+        ours, theirs = partial(our_model, preset, num_labels=NUM_LABELS), partial(their_model, preset)
+        contestants = [
+            Contestant("hf_detr", partial(step, ours)),
+            Contestant("hf_detr, channels_last", partial(step, ours, channels_last=True)),
+            Contestant(
+                "hf_detr, channels_last, bfloat16", partial(step, ours, channels_last=True, half=True), "bfloat16"
+            ),
+            Contestant("transformers", partial(step, theirs)),
+            Contestant("transformers, bfloat16", partial(step, theirs, half=True), "bfloat16"),
+        ]
+        name = f"{preset}, batch {batch}, {side}x{side}, {OBJECTS} objects an image"
+        yield Comparison(name, contestants, "transformers", measure_memory=True)
+
+
+def their_model(preset: str) -> nn.Module:
+    """The counterpart with the auxiliary losses that all published models are trained with."""
+    return counterpart(preset, auxiliary_loss=True)
+
+
+def training_step(
+    make: Callable[[], nn.Module],
+    options: BenchOptions,
+    batch: int,
+    side: int,
+    channels_last: bool = False,
+    half: bool = False,
+) -> Work:
+    """A step as `Trainer` makes it: AdamW in its fused form, gradients clipped at 0.1; autocast for bfloat16."""
+    torch.manual_seed(0)
+    model = make().train().to(options.device)
+    pixels = pixels_of((batch, side, side), options.device)
+    if channels_last:
+        model, pixels = model.to(memory_format=torch.channels_last), pixels.to(memory_format=torch.channels_last)
+    mask = torch.ones(batch, side, side, dtype=torch.int64, device=options.device)
+    labels = random_labels(batch, OBJECTS, NUM_LABELS, options.device)
+    groups = parameter_groups(model, 1e-6, 1e-4, {"backbone": 0.1})  # the weights should stay where they are
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    precision = partial(torch.autocast, options.device, torch.bfloat16) if half else nullcontext
+
+    current: list[Lap] = []
+    tell_before_the_loss(model, lambda: current[0]("forward"))
+
+    def work(lap: Lap) -> None:
+        current[:] = [lap]
+        with precision():
+            loss = model(pixel_values=pixels, pixel_mask=mask, labels=labels).loss
+        lap("matching and losses")
+        loss.backward()
+        lap("backward")
+        nn.utils.clip_grad_norm_([weight for weight in model.parameters() if weight.grad is not None], 0.1)
+        optimizer.step()
+        optimizer.zero_grad()
+        lap("optimizer")
+
+    return work
+
+
+def tell_before_the_loss(model: nn.Module, tell: Callable[[], None]) -> None:
+    """Let the model say when its forward pass is over and its losses begin."""
+    name = "compute_loss" if hasattr(model, "compute_loss") else "loss_function"  # ours, or that of transformers
+    compute_loss = getattr(model, name)
+
+    def told(*args: Any, **kwargs: Any) -> Any:
+        tell()
+        return compute_loss(*args, **kwargs)
+
+    setattr(model, name, told)
