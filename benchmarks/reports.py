@@ -8,8 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from runs import Record
 
-from hf_detr.benchmarking import report
-from hf_detr.benchmarking.report import table  # noqa: F401 - scripts take everything of a report from here
+from hf_detr.benchmarking.report import table, write_section  # noqa: F401 - scripts take all of a report from here
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -50,11 +49,6 @@ def conditions(records: Sequence[Record]) -> str:
         f"{all_of(item['threads'] for item in settings)}. {all_of(record['machine'] for record in records)}. "
         f"{all_of(versions)}. Mean of the runs (lowest to highest)."
     )
-
-
-def write_section(name: str, text: str, page: Path = PAGE) -> None:
-    """Replace what stands between the markers of a section of docs/benchmarks.md, or of another page."""
-    report.write_section(name, text, page)
 
 
 def plot_curves(groups: Mapping[str, Sequence[Record]], metrics: Mapping[str, str], path: Path) -> None:

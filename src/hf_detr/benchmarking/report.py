@@ -75,7 +75,7 @@ def show_flops(contestant: Mapping[str, Any], peaks: Mapping[str, Mapping[str, f
     if not contestant.get("flops"):
         return "-", "-"
     speed = contestant["flops"] / contestant["seconds"] / 1e9
-    return f"{speed:.0f}", f"{speed / max(peaks[contestant['dtype']].values()):.0%}"
+    return f"{speed:.3g}", f"{speed / max(peaks[contestant['dtype']].values()):.0%}"
 
 
 def show_memory(contestant: Mapping[str, Any]) -> str:
@@ -98,7 +98,7 @@ def show_conditions(record: Record) -> str:
     """Machine, versions and settings of a run in one paragraph."""
     options, peaks = record["options"], record["peaks"]
     best = "; ".join(
-        f"{dtype} {figures['matrix_product']:.0f} in matrix products, {figures['convolution']:.0f} in convolutions"
+        f"{dtype} {figures['matrix_product']:.3g} in matrix products, {figures['convolution']:.3g} in convolutions"
         for dtype, figures in peaks.items()
     )
     versions = ", ".join(f"{name} {number}" for name, number in record["versions"].items())

@@ -1,0 +1,111 @@
+"""Measuring contestants against each other."""
+
+import time
+
+import torch
+
+from hf_detr.benchmarking.contest import (
+    BenchOptions,
+    Comparison,
+    Contestant,
+    Lap,
+    SkipContestant,
+    count_flops,
+    measure,
+    statistics_of,
+    timed,
+)
+from hf_detr.benchmarking.memory import peak_memory_of, peak_mib
+
+OPTIONS = BenchOptions(quick=True, memory=False)
+
+
+def sleeper(seconds: float, order: list[str] | None = None, name: str = "") -> Contestant:
+    """A contestant that takes its time and notes its turns."""
+
+    def work(lap: Lap) -> None:
+        if order is not None:
+            order.append(name)
+        time.sleep(seconds)
+
+    return Contestant(name or str(seconds), lambda: work)
+
+
+def failing(name: str, error: Exception, after: int = 0) -> Contestant:
+    """A contestant that fails after some turns."""
+    turns = []
+
+    def work(lap: Lap) -> None:
+        turns.append(name)
+        if len(turns) > after:
+            raise error
+
+    return Contestant(name, lambda: work)
+
+
+def test_contestants_take_turns():
+    order: list[str] = []
+    contestants = [sleeper(0.0, order, "a"), sleeper(0.0, order, "b")]
+    measure(Comparison("c", contestants, "a"), "matching", OPTIONS, rounds=3)
+    assert order == ["a", "a", "b", "b", *["a", "b"] * 3]  # two turns of each to warm up
+
+
+def test_ratios_are_those_of_a_round():
+    theirs = [{"": 2.0}, {"": 20.0}, {"": 200.0}]
+    ours = [{"": 1.0, "part": 0.5}, {"": 10.0, "part": 5.0}, {"": 100.0, "part": 0.25}]
+    result = statistics_of(ours, theirs)
+    assert result["seconds"] == 10
+    assert result["times_as_fast"] == 2
+    assert result["times_as_fast_quartiles"] == (2, 2)
+    assert result["extra_seconds"] == -10
+    assert result["parts"] == {"part": 0.5}
+
+
+def test_who_fails_or_is_missing_stops_nobody():
+    contestants = [
+        sleeper(0.001, name="baseline"),
+        failing("broken", RuntimeError("two\nlines")),
+        failing("late", RuntimeError("later"), after=3),
+        failing("missing", SkipContestant("it is not installed")),
+        sleeper(0.002, name="last"),
+    ]
+    result = measure(Comparison("c", contestants, "baseline"), "matching", OPTIONS, rounds=3)
+    reports = {entry["name"]: entry for entry in result["contestants"]}
+    assert list(reports) == ["baseline", "broken", "late", "missing", "last"]
+    assert reports["broken"]["failed"] == "RuntimeError: two lines"
+    assert reports["late"]["failed"] == "RuntimeError: later"
+    assert reports["missing"]["skipped"] == "it is not installed"
+    assert reports["baseline"]["times_as_fast"] == 1
+    assert reports["last"]["seconds"] >= 0.002
+
+
+def test_without_its_baseline_a_comparison_has_times_but_no_ratios():
+    contestants = [sleeper(0.001, name="ours"), failing("theirs", RuntimeError("no"))]
+    result = measure(Comparison("c", contestants, "theirs"), "matching", OPTIONS, rounds=2)
+    assert "seconds" in result["contestants"][0]
+    assert "times_as_fast" not in result["contestants"][0]
+
+
+def test_laps_are_the_parts_of_the_whole():
+    def work(lap: Lap) -> None:
+        time.sleep(0.02)
+        lap("first")
+        lap("second")
+
+    seconds = timed(work, "cpu")
+    assert seconds["first"] >= 0.02
+    assert seconds["first"] + seconds["second"] <= seconds[""]
+
+
+def test_operations_are_counted():
+    left, right = torch.zeros(3, 5), torch.zeros(5, 7)
+    assert count_flops(lambda lap: left @ right) == 2 * 3 * 5 * 7
+
+
+def test_memory_is_that_of_the_contestant_alone():
+    ballast = torch.ones(100 * 2**20)  # 400 MiB here, which the process of its own does not have
+    options = BenchOptions(quick=True)
+    memory = peak_memory_of("matching", "softmax, 5 objects an image, batch 4", "hf_detr", options)
+    assert memory is not None
+    assert 0 <= memory["work"] < memory["process"] < peak_mib("cpu")
+    assert ballast.numel()

@@ -1,0 +1,169 @@
+"""What the suites compare is the same work, and their records become tables and figures."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from hf_detr import available_presets
+from hf_detr.benchmarking import SUITES, report, suites
+from hf_detr.benchmarking.contest import BenchOptions
+from hf_detr.benchmarking.figures import plot
+from hf_detr.benchmarking.matching_work import KINDS, Scene
+from hf_detr.benchmarking.peers import COUNTERPARTS, NEAREST
+from hf_detr.benchmarking.suite_deformable_sampling import QUICK_SHAPES, our_work, their_work
+from hf_detr.benchmarking.suite_evaluation import faster_coco_eval, ours, pycocotools
+from hf_detr.cli import app
+
+QUICK = BenchOptions(quick=True, memory=False)
+
+
+def silent(name: str) -> None:
+    """A lap that nobody hears."""
+
+
+@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("quick", [True, False])
+def test_every_suite_names_its_comparisons_and_baselines(suite: str, quick: bool):
+    comparisons = list(suites.comparisons_of(suite, replace(QUICK, quick=quick)))
+    names = [comparison.name for comparison in comparisons]
+    assert names
+    assert len(set(names)) == len(names)
+    for comparison in comparisons:
+        contestants = [contestant.name for contestant in comparison.contestants]
+        assert len(set(contestants)) == len(contestants)
+        assert comparison.baseline in contestants
+
+
+def test_peers_belong_to_presets():
+    assert set(COUNTERPARTS) | set(NEAREST) <= set(available_presets())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_losses_are_equal_and_so_are_their_gradients(kind: str):
+    scene = Scene(kind, batch=2, objects=4, queries=12, device="cpu", layers=3)
+    ours, theirs = scene.ours()(silent), scene.theirs()(silent)
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_samples_are_equal(part: str):
+    expected = their_work(part, False, QUICK_SHAPES, "cpu")(silent)
+    for form in ("compiled", "grid_sample", "gather"):
+        torch.testing.assert_close(our_work(form, part, True, QUICK_SHAPES, "cpu")(silent), expected)
+
+
+def test_metrics_are_equal():
+    expected = pycocotools(5)(silent)
+    assert ours(5)(silent) == pytest.approx(expected, abs=1e-9)
+    assert faster_coco_eval(5)(silent) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    """A run of the suite on sampling."""
+    torch_threads = torch.get_num_threads()
+    told: list[dict[str, Any]] = []
+    options = replace(QUICK, rounds=2, threads=torch_threads)
+    found = suites.run_suite("deformable_sampling", options, lambda comparison, peaks: told.append(comparison))
+    assert told == found["comparisons"]
+    return found
+
+
+def test_a_record_survives_its_file(record: dict[str, Any], tmp_path: Path):
+    report.write_record(tmp_path / "new" / "record.json", record)
+    found = report.read_record(tmp_path / "new" / "record.json")
+    assert found == json.loads(json.dumps(record))
+    assert found["peaks"]["float32"]["matrix_product"] > 0
+
+
+def test_a_section_says_how_it_was_made(record: dict[str, Any]):
+    text = report.section(record)
+    assert "hf-detr bench deformable-sampling" in text
+    assert "--quick" in text
+    assert f"torch {torch.__version__.split('+')[0]}" in text
+    assert text.count("| transformers |") == 4
+    assert text.count("| hf_detr compiled |") == 4
+
+
+def test_slower_than_a_peer_is_said():
+    def entry(name: str, seconds: float, dtype: str = "float32") -> dict[str, Any]:
+        return {"name": name, "seconds": seconds, "dtype": dtype}
+
+    contestants = [entry("hf_detr", 2.0), entry("transformers", 1.0), entry("transformers, bfloat16", 0.5, "bfloat16")]
+    assert report.lost({"comparisons": [{"name": "c", "contestants": contestants}]}) == ["transformers at c (2.00x)"]
+
+
+def test_growth_is_an_exponent(tmp_path: Path):
+    comparisons = [
+        {
+            "name": f"detr, image area {area}",
+            "axis": ("image area", area),
+            "baseline": "hf_detr",
+            "contestants": [
+                {"name": "hf_detr", "seconds": area**1.5, "peak_memory_mib": {"process": area, "work": 1.0}}
+            ],
+        }
+        for area in (10.0, 20.0, 40.0)
+    ]
+    [line] = report.growth_lines({"comparisons": comparisons})
+    assert "power 1.50 of the image area from 20 to 40" in line
+    plot({"comparisons": comparisons}, tmp_path / "growth.png")
+    assert (tmp_path / "growth.png").stat().st_size > 1000
+
+
+def test_report_writes_the_section_of_a_page(record: dict[str, Any], tmp_path: Path):
+    report.write_record(tmp_path / "record.json", record)
+    page, marker = tmp_path / "page.md", "speed deformable_sampling cpu"
+    page.write_text(f"before\n<!-- {marker}: begin -->\nold\n<!-- {marker}: end -->\nafter\n")
+    words = ["bench", "report", str(tmp_path / "record.json"), "--page", str(page)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    text = page.read_text()
+    assert "old" not in text
+    assert "hf_detr compiled" in text
+    assert text.startswith("before")
+    assert text.endswith("after\n")
+    assert (tmp_path / "record.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["matching", "--preset", "detr-resnet-51"], "no preset 'detr-resnet-51'"),
+        (["matching", "--device", "tpu"], "expected cpu or cuda"),
+        (["report", "missing.json"], "missing.json"),
+    ],
+)
+def test_what_cannot_be_run_is_said(words: list[str], said: str):
+    result = CliRunner().invoke(app, ["bench", *words])
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_a_file_that_is_no_record_is_said(tmp_path: Path):
+    path = tmp_path / "other.json"
+    path.write_text('{"suite": "none"}')
+    result = CliRunner().invoke(app, ["bench", "report", str(path)])
+    assert result.exit_code == 2
+    assert "other.json is not what" in result.output
+
+
+def test_all_goes_on_after_a_suite_that_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    started: list[list[str]] = []
+
+    def run(command: list[str]) -> SimpleNamespace:
+        started.append(command)
+        return SimpleNamespace(returncode=int("matching" in command))
+
+    monkeypatch.setattr("hf_detr.benchmarking.commands.subprocess.run", run)
+    result = CliRunner().invoke(app, ["bench", "all", "--quick", "--threads", "1", "--output", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "these suites failed: matching" in result.output
+    assert len(started) == len(SUITES)
+    assert all("--quick" in command for command in started)
