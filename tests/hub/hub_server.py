@@ -216,7 +216,7 @@ def validate_card(request: _Handler, body: bytes) -> Answer:
     header = re.match(r"---\n(.*?)\n---\n", content, re.DOTALL)
     metadata = yaml.safe_load(header.group(1)) if header else {}
     problems = []
-    if metadata.get("license") not in LICENSES:
+    if metadata.get("license", "unknown") not in LICENSES:
         problems.append(f'"license" must be one of {", ".join(sorted(LICENSES))}')
     for name in [metadata.get("base_model") or "a/b", *metadata.get("datasets", [])]:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):

@@ -188,6 +188,8 @@ def test_the_trainer_pushes_a_card_of_its_own_evidence(used_hub: HubServer):
     assert card.data.eval_results[0].dataset_name == "drawn scenes"
     assert "Nothing is recorded of its training." in card.text
     assert "COCO metrics on drawn scenes" in card.text
+    assert "training images" not in card.text
+    assert "objects in training" not in card.text
 
 
 def test_a_model_with_its_code_needs_no_package(work: Path, monkeypatch: pytest.MonkeyPatch):

@@ -92,7 +92,7 @@ def evidence_of(trainer: "HfDetrTrainer", metrics: Mapping[str, Any] | None, **k
         **known: further fields of `CardEvidence`, which go before what is found here.
     """
     config = trainer.model.config
-    given = {"train": trainer.train_dataset, "validation": trainer.eval_dataset}
+    given = {"train": trainer.train_dataset if trainer.state.global_step else None, "validation": trainer.eval_dataset}
     splits = {name: data for name, data in given.items() if isinstance(data, Dataset) and "objects" in data.features}
     found: dict[str, Any] = {
         "paper": paper_of(config),
