@@ -1,25 +1,31 @@
 """DETR-family object detectors for the Hugging Face ecosystem.
 
-Importing this package registers its classes with the Auto classes and pipelines of transformers.
+Importing this package makes the model type known to the Auto classes and pipelines of transformers. The classes
+themselves, and what they import, are loaded when they are first used.
 """
 
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
-from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .modeling.configuration import HfDetrConfig
-from .modeling.detr import HfDetrForObjectDetection, HfDetrModel
-from .modeling.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
-from .modeling.presets import available_presets
+from .registration import register
+
+if TYPE_CHECKING:
+    from .modeling.configuration import HfDetrConfig
+    from .modeling.detr import HfDetrForObjectDetection, HfDetrModel
+    from .modeling.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
+    from .modeling.presets import available_presets
 
 __version__ = "0.1.0"
 
-AutoConfig.register(HfDetrConfig.model_type, HfDetrConfig)
-AutoModel.register(HfDetrConfig, HfDetrModel)
-AutoModelForObjectDetection.register(HfDetrConfig, HfDetrForObjectDetection)
-AutoImageProcessor.register(
-    HfDetrConfig, image_processor_classes={"torchvision": HfDetrImageProcessor, "pil": HfDetrImageProcessorPil}
-)
-MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES[HfDetrConfig.model_type] = HfDetrForObjectDetection.__name__
+_HOMES = {
+    "HfDetrConfig": "configuration",
+    "HfDetrForObjectDetection": "detr",
+    "HfDetrImageProcessor": "image_processing",
+    "HfDetrImageProcessorPil": "image_processing",
+    "HfDetrModel": "detr",
+    "available_presets": "presets",
+}
 
 __all__ = [
     "HfDetrConfig",
@@ -29,3 +35,19 @@ __all__ = [
     "HfDetrModel",
     "available_presets",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module at its first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".modeling.{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})
+
+
+register(sys.modules[__name__])
