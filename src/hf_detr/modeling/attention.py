@@ -141,11 +141,14 @@ class SelfAttention(DenseAttention):
         self.k_proj = nn.Linear(config.d_model, config.d_model)
         self.v_proj = nn.Linear(config.d_model, config.d_model)
 
+    def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, Q, D) states and positions → queries, keys and values."""
+        placed = states + position
+        return self.q_proj(placed), self.k_proj(placed), self.v_proj(states)
+
     def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, Q, D) states and positions, mask as in `attend` → ((B, Q, D) update, weights or None)."""
-        placed = states + position
-        query, key, value = self.q_proj(placed), self.k_proj(placed), self.v_proj(states)
-        return self.attend(*map(self.split_heads, (query, key, value)), mask)
+        return self.attend(*map(self.split_heads, self.project(states, position)), mask)
 
 
 class ConditionalSelfAttention(DenseAttention):
@@ -159,11 +162,15 @@ class ConditionalSelfAttention(DenseAttention):
         self.k_position_proj = nn.Linear(config.d_model, config.d_model)
         self.v_proj = nn.Linear(config.d_model, config.d_model)
 
-    def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """(B, Q, D) states and positions, mask as in `attend` → ((B, Q, D) update, weights or None)."""
+    def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, Q, D) states and positions → queries, keys and values."""
         query = self.q_content_proj(states) + self.q_position_proj(position)
         key = self.k_content_proj(states) + self.k_position_proj(position)
-        return self.attend(*map(self.split_heads, (query, key, self.v_proj(states))), mask)
+        return query, key, self.v_proj(states)
+
+    def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(B, Q, D) states and positions, mask as in `attend` → ((B, Q, D) update, weights or None)."""
+        return self.attend(*map(self.split_heads, self.project(states, position)), mask)
 
 
 class CrossAttention(DenseAttention):
@@ -283,13 +290,16 @@ class DeformableAttention(nn.Module):
         if memory.mask is not None:
             value = value.masked_fill(~memory.mask[..., None], 0.0)
         shape = (self.num_heads, self.num_levels, self.num_points)
-        offsets = self.sampling_offsets(placed).unflatten(-1, (*shape, 2))
-        weights = (
-            self.attention_weights(placed).unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
-        )
+        offsets, weights = self.project(placed)
+        offsets = offsets.unflatten(-1, (*shape, 2))
+        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
         locations = self.locate(reference_points, offsets, memory)
         value = value.unflatten(-1, (self.num_heads, -1))
         return self.output_proj(deformable_attention(value, memory.spatial_shapes, locations, weights)), weights
+
+    def project(self, placed: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, Q, D) → offsets (B, Q, N·L·P·2) and logits of the weights (B, Q, N·L·P)."""
+        return self.sampling_offsets(placed), self.attention_weights(placed)
 
     def locate(self, reference_points: Tensor, offsets: Tensor, memory: Memory) -> Tensor:
         """(B, Q, N, L, P, 2) sampling locations: offsets count cells of the map, or shares of a reference box."""

@@ -355,6 +355,24 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
             **{key: outputs[key] for key in outputs if key in HfDetrObjectDetectionOutput.__dataclass_fields__},
         )
 
+    def optimize_for_inference(
+        self,
+        dtype: torch.dtype | str | None = None,
+        channels_last: bool | None = None,
+        compile: bool | str = False,
+        copy: bool = True,
+    ) -> "HfDetrForObjectDetection":
+        """The same detector, faster, for inference only; see `hf_detr.deployment.optimize_for_inference`.
+
+        Raises:
+            ImportError: where only this file is there, not the package `hf_detr`.
+        """
+        try:  # a copy of this file that travels with its weights has no optimisation beside it
+            from hf_detr.deployment import optimize_for_inference
+        except ImportError as error:
+            raise ImportError("optimize_for_inference needs the package: pip install hf-detr") from error
+        return optimize_for_inference(self, dtype, channels_last, compile, copy)
+
     def prepare_targets(self, labels: list[dict[str, Tensor]], dtype: torch.dtype) -> Targets:
         """Pad the labels, refusing images with more objects than queries."""
         targets = Targets.from_labels(labels, dtype)

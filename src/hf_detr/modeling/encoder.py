@@ -110,14 +110,18 @@ class Encoder(nn.Module):
         levels = [row.expand(size, -1) for row, size in zip(self.level_embedding, sizes, strict=True)]
         return memory.position + torch.cat(levels)
 
+    def place(self, memory: Memory) -> tuple[Tensor, Tensor | None]:
+        """(B, S, D) positions of the tokens, and (B, S, 2) the centres of their cells where the layers need them."""
+        if self.level_embedding is None:
+            return memory.position, None
+        return self.embed_levels(memory), token_grid(memory)
+
     def forward(
         self, features: list[FeatureMap], output_hidden_states: bool = False, output_attentions: bool = False
     ) -> Memory:
         """Encode the maps of all levels; `output_…` keep what each layer saw."""
         memory = flatten_levels(features)
-        grid = None
-        if self.level_embedding is not None:
-            memory.position, grid = self.embed_levels(memory), token_grid(memory)
+        memory.position, grid = self.place(memory)
         states, hidden_states, attentions = memory.content, [memory.content], []
         for layer in self.layers:
             position = memory.position

@@ -83,6 +83,11 @@ def concatenate(first: Tensor | None, second: Tensor | None) -> Tensor | None:
     return None if first is None else torch.cat([first, second], dim=1)
 
 
+def pick(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Rows of (B, S, C) at (B, Q) → (B, Q, C)."""
+    return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
 class LearnedQueries(nn.Module):
     """The same queries for every image. Their references are embeddings, or read from the position embedding.
 
@@ -165,26 +170,31 @@ class SelectedQueries(nn.Module):
 
     def forward(self, memory: Memory, one_to_many: bool = False) -> Queries:
         """Select the queries of each image from its memory, on demand with those matched one to many."""
-        anchors, usable = anchor_logits(memory)
+        anchors, usable = self.anchors(memory)
         states = memory.content.masked_fill(~usable, 0.0)
         states = self.projection_norm(self.projection(states))
         logits = self.heads.logits(0, states)
-        box_logits = self.heads.box_logits(0, states) + anchors
         # Deformable DETR trains class 0 to mean "any object"; DINO looks for the most probable class
         scores = logits[..., 0] if self.from_memory else logits.amax(-1)
         wanted = self.num_queries + one_to_many * self.num_one_to_many
         indices = scores.topk(min(wanted, scores.shape[1]), dim=1).indices  # a small image has few tokens
-        selected = box_logits.gather(1, indices[..., None].expand(-1, -1, 4))
-        references, own = selected.detach().sigmoid(), indices[:, : self.num_queries]
+        own = indices[:, : self.num_queries]
         if self.from_memory:
+            box_logits = self.heads.box_logits(0, states) + anchors
+            references = pick(box_logits, indices).detach().sigmoid()
             proposals = Proposals(logits, box_logits.sigmoid(), True, own)
             content, position = self.derive(references, memory.content.dtype)
         else:
-            own_logits = logits.gather(1, own[..., None].expand(-1, -1, logits.shape[-1]))
-            proposals = Proposals(own_logits, selected[:, : self.num_queries].sigmoid(), False, own)
+            selected = self.heads.box_logits(0, pick(states, indices)) + pick(anchors, indices)
+            references = selected.detach().sigmoid()
+            proposals = Proposals(pick(logits, own), selected[:, : self.num_queries].sigmoid(), False, own)
             content, position = self.learned_content(one_to_many)[: indices.shape[1]].expand(len(own), -1, -1), None
         num_one_to_many = indices.shape[1] - own.shape[1]
         return Queries(content, position, references, proposals, num_one_to_many)
+
+    def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        """As `anchor_logits`."""
+        return anchor_logits(memory)
 
     def learned_content(self, one_to_many: bool) -> Tensor:
         """(Q, D), on demand followed by the content of the queries matched one to many."""

@@ -1,0 +1,100 @@
+"""Linear layers that read the same tensor, computed as one."""
+
+import torch
+from torch import Tensor, nn
+
+from hf_detr.modeling.attention import (
+    ConditionalSelfAttention,
+    DeformableCrossAttention,
+    DeformableSelfAttention,
+    DenseMemorySelfAttention,
+    SelfAttention,
+)
+
+
+class FusedProjections:
+    """Queries and keys of (states + position) in one product."""
+
+    fused = {"placed_proj": ("q_proj", "k_proj")}  # noqa: RUF012
+
+    def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As in `SelfAttention`."""
+        query, key = self.placed_proj(states + position).chunk(2, dim=-1)
+        return query, key, self.v_proj(states)
+
+
+class FusedSelfAttention(FusedProjections, SelfAttention):
+    """Self-attention of decoder layers."""
+
+
+class FusedDenseMemorySelfAttention(FusedProjections, DenseMemorySelfAttention):
+    """Self-attention of dense encoder layers."""
+
+
+class FusedConditionalSelfAttention(ConditionalSelfAttention):
+    """All that is made of the content in one product, all that is made of the position in another."""
+
+    fused = {  # noqa: RUF012
+        "content_proj": ("q_content_proj", "k_content_proj", "v_proj"),
+        "position_proj": ("q_position_proj", "k_position_proj"),
+    }
+
+    def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As in `ConditionalSelfAttention`."""
+        query, key, value = self.content_proj(states).chunk(3, dim=-1)
+        query_position, key_position = self.position_proj(position).chunk(2, dim=-1)
+        return query + query_position, key + key_position, value
+
+
+class FusedSampling:
+    """Offsets and weights of deformable attention in one product."""
+
+    fused = {"sampling_proj": ("sampling_offsets", "attention_weights")}  # noqa: RUF012
+
+    def project(self, placed: Tensor) -> tuple[Tensor, Tensor]:
+        """As in `DeformableAttention`."""
+        samples = self.num_heads * self.num_levels * self.num_points
+        return self.sampling_proj(placed).split([2 * samples, samples], dim=-1)
+
+
+class FusedDeformableSelfAttention(FusedSampling, DeformableSelfAttention):
+    """Of deformable encoder layers."""
+
+
+class FusedDeformableCrossAttention(FusedSampling, DeformableCrossAttention):
+    """Of deformable decoder layers."""
+
+
+FUSED = {
+    SelfAttention: FusedSelfAttention,
+    DenseMemorySelfAttention: FusedDenseMemorySelfAttention,
+    ConditionalSelfAttention: FusedConditionalSelfAttention,
+    DeformableSelfAttention: FusedDeformableSelfAttention,
+    DeformableCrossAttention: FusedDeformableCrossAttention,
+}
+
+
+@torch.no_grad()
+def fuse_projections(model: nn.Module) -> None:
+    """Fuse the attentions of a model, in place, where projections are plain linear layers without adapters."""
+    for module in model.modules():
+        fused_class = FUSED.get(type(module))
+        if fused_class is None:
+            continue
+        names = [name for parts in fused_class.fused.values() for name in parts]
+        if not all(type(getattr(module, name)) is nn.Linear for name in names):
+            continue
+        module.__class__ = fused_class
+        for fused, parts in fused_class.fused.items():
+            setattr(module, fused, join([getattr(module, part) for part in parts]))
+        for name in names:
+            delattr(module, name)
+
+
+def join(layers: list[nn.Linear]) -> nn.Linear:
+    """One linear layer whose output is that of several, side by side."""
+    weight = torch.cat([layer.weight for layer in layers])
+    joined = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    joined.weight = nn.Parameter(weight, requires_grad=False)
+    joined.bias = nn.Parameter(torch.cat([layer.bias for layer in layers]), requires_grad=False)
+    return joined

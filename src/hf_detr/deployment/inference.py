@@ -1,0 +1,122 @@
+"""A detector → the same detector, faster, for inference only."""
+
+from copy import deepcopy
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+
+from hf_detr.modeling.detr import HfDetrForObjectDetection, HfDetrObjectDetectionOutput
+
+from .constants import keep_constants
+from .folding import fold_batch_norms
+from .fusion import fuse_projections
+
+
+class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
+    """What `optimize_for_inference` makes. Called like the plain model, without labels, always without gradients."""
+
+    channels_last: bool
+
+    @torch.no_grad()
+    def forward(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, labels: None = None, **options: Any
+    ) -> HfDetrObjectDetectionOutput:
+        """Detect objects; arguments and outputs as in `HfDetrForObjectDetection`.
+
+        Images are converted to the dtype of the model. A mask without padding is dropped.
+
+        Raises:
+            ValueError: when labels are given.
+        """
+        if labels is not None:
+            raise ValueError("An optimised model computes no losses: give the labels to the model it was made from.")
+        if pixel_mask is not None and bool(pixel_mask.all()):
+            pixel_mask = None
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
+        return super().forward(pixel_values.to(self.dtype, memory_format=layout), pixel_mask, **options)
+
+    def train(self, mode: bool = True) -> "OptimizedHfDetrForObjectDetection":
+        """Stay in evaluation mode. Raises ValueError for training."""
+        if mode:
+            raise ValueError("An optimised model cannot be trained: train the model it was made from.")
+        return super().train(False)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raises ValueError: fused weights have no place in the saved layout."""
+        raise ValueError("An optimised model cannot be saved: save the model it was made from, and optimise it again.")
+
+
+# The pipeline complains about classes whose names are not in this table.
+MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES["hf_detr_optimized"] = OptimizedHfDetrForObjectDetection.__name__
+
+
+def optimize_for_inference(
+    model: HfDetrForObjectDetection,
+    dtype: torch.dtype | str | None = None,
+    channels_last: bool | None = None,
+    compile: bool | str = False,
+    copy: bool = True,
+) -> OptimizedHfDetrForObjectDetection:
+    """The same detector, faster, for inference only; with float32 its outputs are equal up to rounding.
+
+    Batch norms are folded into convolutions, linear layers that read the same tensor become one, images are laid out
+    channels last, masks without padding are dropped, and what depends only on the shape of the images is computed once
+    per shape.
+
+    Args:
+        model: any detector of the family; its mode does not matter.
+        dtype: of the weights: None keeps them as they are, "auto" takes bfloat16 where the device is fast with it.
+            Boxes are computed in float32 whatever the dtype.
+        channels_last: the memory layout of images and maps; None: yes if the backbone is made of convolutions.
+        compile: compile with `torch.compile`: True, or one of its modes. Every new shape of images is compiled anew.
+        copy: leave `model` as it is. Otherwise it is changed itself, which cannot be undone, and saves its memory.
+
+    Raises:
+        ValueError: for a model that is optimised already, one that is no detector of this package, or a dtype that is
+            no floating point type.
+    """
+    if isinstance(model, OptimizedHfDetrForObjectDetection):
+        raise ValueError("This model is optimised already.")
+    if not isinstance(model, HfDetrForObjectDetection):
+        raise ValueError(f"Expected an HfDetrForObjectDetection, got {type(model).__name__}.")
+    dtype = choose_dtype(dtype, model)
+    optimised = (deepcopy(model) if copy else model).eval().requires_grad_(False)
+    backbone = optimised.model.backbone
+    backbone.body = fold_batch_norms(backbone.body, optimised.config.num_channels)
+    fuse_projections(optimised)
+    if not compile:  # the compiler cannot look into the tables of constants, and has its own ways
+        keep_constants(optimised.model)
+    optimised.__class__ = OptimizedHfDetrForObjectDetection
+    optimised.channels_last = is_convolutional(backbone.body) if channels_last is None else channels_last
+    optimised.to(dtype)
+    if optimised.channels_last:
+        backbone.to(memory_format=torch.channels_last)
+    if compile:
+        optimised.model.compile(mode=compile if isinstance(compile, str) else None, dynamic=False)
+    return optimised
+
+
+def choose_dtype(dtype: torch.dtype | str | None, model: HfDetrForObjectDetection) -> torch.dtype:
+    """The dtype to compute in. Raises ValueError if it is none."""
+    if dtype is None:
+        return model.dtype
+    if dtype == "auto":
+        return torch.bfloat16 if is_fast_with_bfloat16(model.device) else model.dtype
+    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
+        raise ValueError(f"dtype={dtype!r}: expected a floating point type of torch, its name, 'auto' or None.")
+    return chosen
+
+
+def is_fast_with_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def is_convolutional(body: nn.Module) -> bool:
+    """Whether a backbone convolves beyond cutting patches: with kernels larger than their stride."""
+    return any(isinstance(m, nn.Conv2d) and m.kernel_size[0] > m.stride[0] for m in body.modules())

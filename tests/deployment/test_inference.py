@@ -1,0 +1,184 @@
+"""Optimised detectors against the plain ones they were made from."""
+
+import copy
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import pipeline
+
+from hf_detr import HfDetrForObjectDetection, HfDetrImageProcessor, available_presets
+from hf_detr.deployment import optimize_for_inference
+from hf_detr.deployment.constants import MOST_SHAPES, ConstantSelfAttention
+from hf_detr.deployment.folding import fold_batch_norms
+from hf_detr.deployment.inference import is_convolutional
+from hf_detr.prediction import detect
+from modeling.tiny import images, labels, tiny_model
+
+
+def detector(preset: str, **overrides) -> HfDetrForObjectDetection:
+    """A small detector in which nothing is zero or one by initialisation: norms, biases, box heads."""
+    model = tiny_model(preset, **overrides)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+            if tensor.is_floating_point():
+                noise = torch.rand(tensor.shape, generator=generator)
+                tensor.add_(noise.mul(0.2) if name.endswith("running_var") else noise.sub(0.5).mul(0.1))
+    return model
+
+
+def padded(count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Images, the first whole and the others padded, and their mask."""
+    mask = torch.zeros(count, height, width, dtype=torch.int64)
+    for index in range(count):
+        mask[index, : height - 16 * index, : width - 24 * index] = 1
+    return images(count, height, width) * mask[:, None], mask
+
+
+@torch.no_grad()
+def assert_equal(model: nn.Module, optimised: nn.Module, *arguments: Tensor) -> None:
+    expected, found = model(*arguments), optimised(*arguments)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.pred_boxes, expected.pred_boxes, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", available_presets())
+def test_equal_to_the_plain_model(preset: str):
+    """Several shapes after another and again, with padding, with a mask that masks nothing, without one."""
+    model = detector(preset)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimised = model.optimize_for_inference()
+    full = torch.ones(2, 96, 128, dtype=torch.int64)
+    for arguments in (
+        (images(2, 96, 128),),
+        (images(2, 96, 128), full),
+        padded(2, 96, 128),
+        (images(1, 128, 96),),
+        (images(2, 96, 128, seed=3),),
+    ):
+        assert_equal(model, optimised, *arguments)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    norms_left = sum(getattr(module, "running_var", None) is not None for module in optimised.modules())
+    assert norms_left == 0
+
+
+@pytest.mark.parametrize("preset", ["detr-resnet-50", "conditional-detr-resnet-50", "deformable-detr-resnet-50"])
+def test_bfloat16(preset: str):
+    """As near to float32 as the plain model in bfloat16 is."""
+    model, pixel_values = detector(preset), images(2)
+    optimised = model.optimize_for_inference(dtype="bfloat16")
+    with torch.no_grad():
+        expected, found = model(pixel_values), optimised(pixel_values)
+        plain = model.to(torch.bfloat16)(pixel_values.to(torch.bfloat16))
+    assert found.logits.dtype == torch.bfloat16
+    assert found.pred_boxes.dtype == torch.float32
+
+    def distance(outputs) -> float:
+        return (outputs.logits.float() - expected.logits).abs().mean().item()
+
+    assert distance(found) <= 1.5 * distance(plain)
+    assert (found.pred_boxes - expected.pred_boxes).abs().mean() < 0.02
+
+
+def test_constants_are_used_and_bounded():
+    optimised = detector("detr-resnet-50").optimize_for_inference()
+    attention = optimised.model.decoder.layers[0].self_attn
+    assert isinstance(attention, ConstantSelfAttention)
+    calls = []
+    attention.attention.register_forward_hook(lambda *_: calls.append(1))
+    for width in range(64, 64 + 32 * (MOST_SHAPES + 2), 32):
+        optimised(images(1, 64, width))
+    assert len(calls) == 1  # the queries do not depend on the shape
+    assert len(optimised.model.backbone.position_embedding.constants) == MOST_SHAPES
+    assert len(copy.deepcopy(optimised).model.backbone.position_embedding.constants) == 0
+
+
+def test_copied_moved_and_used_by_threads():
+    model = detector("dino-resnet-50-4scale")
+    optimised = model.optimize_for_inference()
+    assert_equal(model, copy.deepcopy(optimised).to("cpu"), images(1))
+    assert_equal(model.double(), copy.deepcopy(optimised).double(), images(1).double())
+    model.float()
+    pictures = [images(1, 96, 96 + 32 * (index % 3), seed=index) for index in range(6)]
+    with ThreadPoolExecutor(3) as pool, torch.no_grad():
+        found = list(pool.map(lambda picture: optimised(picture).logits, pictures))
+        for picture, logits in zip(pictures, found, strict=True):
+            torch.testing.assert_close(logits, model(picture).logits, rtol=0, atol=1e-4)
+
+
+def test_for_inference_only(tmp_path):
+    model = detector("detr-resnet-50").train()
+    optimised = model.optimize_for_inference()
+    assert model.training
+    assert not optimised.eval().training
+    assert not optimised(images(1)).logits.requires_grad
+    with pytest.raises(ValueError, match="cannot be trained"):
+        optimised.train()
+    with pytest.raises(ValueError, match="cannot be saved"):
+        optimised.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="no losses"):
+        optimised(images(1), labels=labels(1))
+    with pytest.raises(ValueError, match="already"):
+        optimised.optimize_for_inference()
+    with pytest.raises(ValueError, match="dtype='int8'"):
+        model.optimize_for_inference(dtype="int8")
+    with pytest.raises(ValueError, match="HfDetrModel"):
+        optimize_for_inference(model.model)
+    assert list(tmp_path.iterdir()) == []
+    assert optimize_for_inference(model, copy=False) is model
+
+
+def test_pipeline_and_pictures_of_several_sizes(caplog: pytest.LogCaptureFixture):
+    model = detector("deformable-detr-resnet-50-two-stage")
+    processor = HfDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}, classification="sigmoid")
+    pictures = [Image.effect_noise(size, 80).convert("RGB") for size in ((100, 80), (80, 100), (100, 80))]
+    optimised = model.optimize_for_inference()
+    found = pipeline("object-detection", model=optimised, image_processor=processor)(pictures[0], threshold=0.0)
+    expected = pipeline("object-detection", model=model, image_processor=processor)(pictures[0], threshold=0.0)
+    assert [item["box"] for item in found] == [item["box"] for item in expected]
+    assert "not supported" not in caplog.text
+    together = detect(optimised, processor, pictures, threshold=0.0)
+    for picture, found in zip(pictures, together, strict=True):
+        [alone] = detect(model, processor, [picture], threshold=0.0)
+        torch.testing.assert_close(found["scores"], alone["scores"], rtol=0, atol=1e-4)
+
+
+class Entangled(nn.Module):
+    """The output of the convolution is read twice: folding would change the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+        self.norm.running_var.fill_(4.0)
+
+    def forward(self, pixel_values: Tensor) -> list[Tensor]:
+        maps = self.convolution(pixel_values)
+        return [self.norm(maps) + maps]
+
+
+def test_a_batch_norm_that_cannot_be_folded_stays():
+    body = Entangled().eval()
+    assert fold_batch_norms(body) is body
+
+
+def test_norms_with_activations_and_without_a_backbone_of_convolutions():
+    import timm
+
+    torch.manual_seed(0)
+    body = timm.create_model("mobilenetv3_small_050", features_only=True).eval()  # norms carry their activations
+    for module in body.modules():
+        if hasattr(module, "running_mean"):
+            nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            nn.init.uniform_(module.running_var, 0.5, 2.0)
+    folded = fold_batch_norms(body)
+    assert not any(hasattr(module, "running_var") for module in folded.modules())
+    picture = images(1, 96, 64)
+    for found, expected in zip(folded(picture), body(picture), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    assert is_convolutional(body)
+    assert not is_convolutional(tiny_model("dino-swin-large-4scale").model.backbone.body)
