@@ -2,8 +2,10 @@
 
 import time
 
+import pytest
 import torch
 
+from hf_detr.benchmarking import contest
 from hf_detr.benchmarking.contest import (
     BenchOptions,
     Comparison,
@@ -47,7 +49,13 @@ def test_contestants_take_turns():
     order: list[str] = []
     contestants = [sleeper(0.0, order, "a"), sleeper(0.0, order, "b")]
     measure(Comparison("c", contestants, "a"), "matching", OPTIONS, rounds=3)
-    assert order == ["a", "a", "b", "b", *["a", "b"] * 3]  # two turns of each to warm up
+    assert order == ["a", "b"] * 4  # one turn of each to warm up
+
+
+def test_long_comparisons_end_early(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(contest, "ENOUGH_SECONDS", 0.0)
+    result = measure(Comparison("c", [sleeper(0.001, name="a")], "a"), "matching", OPTIONS, rounds=50)
+    assert result["rounds"] == contest.ENOUGH_ROUNDS
 
 
 def test_ratios_are_those_of_a_round():
@@ -65,7 +73,7 @@ def test_who_fails_or_is_missing_stops_nobody():
     contestants = [
         sleeper(0.001, name="baseline"),
         failing("broken", RuntimeError("two\nlines")),
-        failing("late", RuntimeError("later"), after=3),
+        failing("late", RuntimeError("later"), after=2),
         failing("missing", SkipContestant("it is not installed")),
         sleeper(0.002, name="last"),
     ]

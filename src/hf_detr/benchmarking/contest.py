@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from .machine import dtypes
 from .memory import peak_memory_of
 
 Lap = Callable[[str], None]
@@ -18,6 +19,8 @@ Work = Callable[[Lap], Any]
 """Does the work once. It may call its argument with the name of the part of the work that has just ended."""
 
 WHOLE = ""
+ENOUGH_ROUNDS, ENOUGH_SECONDS = 5, 60.0
+"""After so many rounds that took so long together, a comparison is over, however many rounds were asked for."""
 
 
 class SkipContestant(Exception):
@@ -33,7 +36,7 @@ class BenchOptions:
         presets: the presets to measure, where a suite is about presets; None for those of the suite.
         threads: of PyTorch.
         device: "cpu" or "cuda".
-        rounds: how often each contestant is measured; None for the number of the suite.
+        rounds: how often each contestant is measured at most (see `ENOUGH_SECONDS`); None for the usual number.
         compile: also measure compiled models.
         memory: also measure the peak memory of each contestant, in a process of its own.
     """
@@ -92,10 +95,11 @@ def measure(comparison: Comparison, suite: str, options: BenchOptions, rounds: i
     works, reports = {}, {}
     for contestant in comparison.contestants:
         try:
+            if contestant.dtype not in dtypes(options.device):
+                raise SkipContestant(f"this device has no instructions for {contestant.dtype}")
             work = contestant.build()
             timed(work, options.device)  # compiles, and fills caches and allocators
             flops = count_flops(work) if contestant.count_flops else None
-            timed(work, options.device)
         except Exception as error:
             reports[contestant.name] = {"name": contestant.name, **excuse(error)}
             continue
@@ -113,6 +117,7 @@ def measure(comparison: Comparison, suite: str, options: BenchOptions, rounds: i
         "name": comparison.name,
         "baseline": comparison.baseline,
         "axis": comparison.axis,
+        "rounds": max(map(len, times.values()), default=0),
         "contestants": [reports[contestant.name] for contestant in comparison.contestants],
     }
 
@@ -122,7 +127,10 @@ def run_rounds(
 ) -> dict[str, list[dict[str, float]]]:
     """Return the laps of each round by contestant, without those that failed on the way (they get their report)."""
     times: dict[str, list[dict[str, float]]] = {name: [] for name in works}
-    for _ in range(rounds):
+    start = time.perf_counter()
+    for done in range(rounds):
+        if done >= ENOUGH_ROUNDS and time.perf_counter() - start > ENOUGH_SECONDS:
+            break
         for name in list(times):
             try:
                 times[name].append(timed(works[name], device))

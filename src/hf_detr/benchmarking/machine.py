@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from hf_detr.deployment.inference import is_fast_with_bfloat16
 from hf_detr.hub.evidence import processor_name
 
 PACKAGES = (
@@ -42,6 +43,12 @@ def installed(packages: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
+def dtypes(device: str) -> tuple[str, ...]:
+    """What is worth measuring here: bfloat16 is hundreds of times slower where there are no instructions for it."""
+    fast = is_fast_with_bfloat16(torch.device(device))
+    return ("float32", "bfloat16") if fast else ("float32",)
+
+
 def peaks(device: str, quick: bool) -> dict[str, dict[str, float]]:
     """The most GFLOP/s seen in a large matrix product and in a large 3 x 3 convolution, by dtype."""
     return {
@@ -49,7 +56,7 @@ def peaks(device: str, quick: bool) -> dict[str, dict[str, float]]:
             "matrix_product": matrix_product_peak(getattr(torch, dtype), device, 256 if quick else 2048),
             "convolution": convolution_peak(getattr(torch, dtype), device, 16 if quick else 128),
         }
-        for dtype in ("float32", "bfloat16")
+        for dtype in dtypes(device)
     }
 
 

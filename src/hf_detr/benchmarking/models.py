@@ -87,7 +87,7 @@ def our_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Cont
         return lambda: optimised(our_model(preset).eval().to(options.device), **choices)
 
     yield forward_contestant("hf_detr", plain, shape, options, our_forward, count_flops=True)
-    yield forward_contestant("hf_detr optimised", faster(), shape, options, our_forward)
+    yield forward_contestant("hf_detr optimised", faster(), shape, options, our_forward, count_flops=True)
     yield optimised_bfloat16("hf_detr optimised, bfloat16", faster(dtype=torch.bfloat16), shape, options)
     if options.compile:
         yield forward_contestant("hf_detr optimised, compiled", faster(compile=True), shape, options, our_forward)

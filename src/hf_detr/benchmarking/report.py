@@ -106,7 +106,7 @@ def show_conditions(record: Record) -> str:
     quick = " Quick: small sizes, to see that everything runs; the numbers mean little." if options["quick"] else ""
     return (
         f"{record['device']} of {record['processor']}, {record['cores']} cores, {options['threads']} threads of "
-        f"PyTorch{malloc}. Medians of {options['rounds']} interleaved rounds; ratios within a round, with their "
+        f"PyTorch{malloc}. Medians of up to {options['rounds']} interleaved rounds; ratios within a round, with their "
         f"quartiles. Peak of this machine in GFLOP/s: {best}. Load average at the start: {record['load_average']}. "
         f"{versions}. {record['made']} UTC.{quick}"
     )
@@ -116,7 +116,7 @@ def section(record: Record) -> str:
     """A record in Markdown."""
     parts = [SUITES[record["suite"]], f"`{command(record)}`", show_conditions(record)]
     for comparison in record["comparisons"]:
-        parts.append(f"**{comparison['name']}**, against {comparison['baseline']}:")
+        parts.append(f"**{comparison['name']}**, against {comparison['baseline']}, {comparison['rounds']} rounds:")
         parts.append(table(COLUMNS, rows(comparison, record["peaks"])))
         parts.extend(f"- {line}" for line in show_parts(comparison))
     parts.extend(growth_lines(record))

@@ -61,7 +61,7 @@ def optimised_model(make: Callable[[], nn.Module]) -> nn.Module:
 def theirs_of(preset: str, size: dict[str, int]) -> Any:
     """The image processor of transformers for the counterpart of a preset."""
     kind, _ = COUNTERPARTS[preset]
-    name = "DetrImageProcessor" if kind == "DabDetr" else f"{kind}ImageProcessor"
+    name = "ConditionalDetrImageProcessor" if kind == "DabDetr" else f"{kind}ImageProcessor"
     return getattr(import_module("transformers"), name)(size=size)
 
 
