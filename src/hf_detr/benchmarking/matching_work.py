@@ -13,8 +13,14 @@ from .models import our_model
 from .scenes import random_labels
 
 NUM_LABELS = 91
-# Nothing of the network is used but its losses.
-_SMALL = {"backbone": "resnet18", "encoder_layers": 1, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+# Nothing of the network is used but its losses, whose class term transformers counts once.
+_SMALL = {
+    "backbone": "resnet18",
+    "encoder_layers": 1,
+    "encoder_ffn_dim": 64,
+    "decoder_ffn_dim": 64,
+    "class_loss_coefficient": 1,
+}
 # Our preset with the losses, and the function and configuration of transformers that compute the same.
 KINDS = {
     "softmax": ("detr-resnet-50", "ForObjectDetection", "Detr"),
