@@ -65,7 +65,7 @@ def forward_contestant(
 
     def build() -> Work:
         torch.manual_seed(0)
-        model = make().eval().to(device=options.device, dtype=getattr(torch, dtype))
+        model = make().eval().requires_grad_(False).to(device=options.device, dtype=getattr(torch, dtype))
         run = forward(model, pixels_of(shape, options.device, getattr(torch, dtype)))
 
         def work(_: Any) -> None:
