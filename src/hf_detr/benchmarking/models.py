@@ -16,7 +16,7 @@ Shape = tuple[int, int, int]
 """Images, height, width."""
 
 FULL_SIZES = ((640, 640), (800, 1066))
-QUICK_SIZE = (64, 96)
+QUICK_SIZE = (256, 256)  # the least that gives four levels as many tokens as there are queries
 
 
 def sizes(options: BenchOptions) -> tuple[tuple[int, int], ...]:

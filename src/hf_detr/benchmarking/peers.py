@@ -40,13 +40,13 @@ NEAREST: dict[str, tuple[str, dict[str, Any]]] = {
         {"with_box_refine": True, "two_stage": True, "num_queries": 900, "two_stage_num_proposals": 900},
     ),
 }
-REAL_TIME = {"RT-DETR R50": "RTDetr", "RT-DETRv2 R50": "RTDetrV2", "D-FINE L": "DFine"}
+REAL_TIME = {"RT-DETR R50": "RTDetr", "RT-DETRv2 R50": "RTDetrV2", "D-FINE": "DFine"}
 TORCHVISION = {
     "Faster R-CNN R50": "fasterrcnn_resnet50_fpn",
     "Mask R-CNN R50": "maskrcnn_resnet50_fpn",
     "RetinaNet R50": "retinanet_resnet50_fpn",
     "FCOS R50": "fcos_resnet50_fpn",
-    "SSDlite MobileNetV3": "ssdlite320_mobilenet_v3_large",
+    "SSDlite MobileNetV3 (320x320)": "ssdlite320_mobilenet_v3_large",
 }
 
 
