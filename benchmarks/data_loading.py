@@ -19,10 +19,33 @@ from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 
 from hf_detr.data import DetectionCollator, build_augmentation, load_detection_data, undecoded
-from hf_detr.data.augmentation import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS, RandomSizeCrop
+from hf_detr.data.augmentation import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class RandomSizeCrop(v2.Transform):
+    """The published crop as a transform of torchvision: each side drawn between two bounds."""
+
+    def __init__(self, minimum: int, maximum: int):
+        super().__init__()
+        self.minimum, self.maximum = minimum, maximum
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the rectangle."""
+        sides = v2.query_size(flat_inputs)
+        height, width = (self._draw(min(self.minimum, side), min(self.maximum, side)) for side in sides)
+        top, left = self._draw(0, sides[0] - height), self._draw(0, sides[1] - width)
+        return {"top": top, "left": left, "height": height, "width": width}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Crop an image or boxes."""
+        return self._call_kernel(v2.functional.crop, inpt, **params)
+
+    @staticmethod
+    def _draw(low: int, high: int) -> int:
+        return int(torch.randint(low, high + 1, ()))
 
 
 class TorchvisionPipeline:

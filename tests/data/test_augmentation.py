@@ -5,9 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
-from hf_detr.data import DetrAugmentation
-from hf_detr.data.augmentation import RandomSizeCrop
+from hf_detr.data import DetrAugmentation, build_augmentation
+from hf_detr.data.augmentation import RandomResize, RandomSizeCrop, without_lost_objects
 
 
 def picture_of(box, height, width):
@@ -70,10 +71,37 @@ def test_the_box_still_is_the_painted_rectangle(scene, seed, shortest_edge):
 def test_a_box_up_to_the_border_survives_rounding():
     """91 * float32(104 / 91) is a little more than 104."""
     image, target = picture_of((0, 0, 12, 91), 91, 40)
-    torch.manual_seed(89311)
-    image, target = DetrAugmentation(64, 128)(image, target)
+    image, target = RandomResize([46], 128)(image, target)
     assert image.shape[1:] == (104, 46)
-    assert target["boxes"].tolist() == [pytest.approx([0, 0, 13.8, 104])]
+    assert target["boxes"][0, 3] > 104
+    assert without_lost_objects(target)["boxes"].tolist() == [pytest.approx([0, 0, 13.8, 104])]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(*[st.floats(-20, 60, width=32)] * 4), max_size=6), st.booleans())
+def test_objects_are_lost_as_with_the_transforms_of_torchvision(corners, masked):
+    boxes = tv_tensors.BoundingBoxes(torch.tensor(corners).reshape(-1, 4), format="XYXY", canvas_size=(40, 30))
+    target = {"boxes": boxes, "labels": torch.arange(len(boxes))}
+    if masked:
+        target["masks"] = tv_tensors.Mask(torch.rand(len(boxes), 40, 30) > 0.5)
+    expected = v2.Compose([v2.ClampBoundingBoxes(), v2.SanitizeBoundingBoxes()])(target)
+    found = without_lost_objects(target)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert type(value) is type(expected[name])
+        assert torch.equal(value, expected[name])
+
+
+@pytest.mark.parametrize("size", [(2, 3000), (3000, 2), (1, 1)])
+@pytest.mark.parametrize("name", ["flip", "light", "published"])
+def test_the_narrowest_pictures_keep_a_pixel(size, name):
+    image, target = picture_of((0, 0, size[1], size[0]), *size)
+    target["iscrowd"] = torch.tensor([0])
+    for seed in range(8):
+        torch.manual_seed(seed)
+        result, found = build_augmentation(name, 64, 128)(image, target)
+        assert min(result.shape[1:]) >= 1
+        assert found["boxes"].canvas_size == tuple(result.shape[1:])
 
 
 def test_masks_follow_their_boxes():
@@ -168,7 +196,7 @@ def test_the_given_target_is_not_changed():
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 2**31))
 def test_crops_stay_between_their_bounds(height, width, seed):
     torch.manual_seed(seed)
-    result = RandomSizeCrop(20, 40)(torch.zeros(1, height, width))
+    result, _ = RandomSizeCrop(20, 40)(torch.zeros(1, height, width), {})
     for side, original in zip(result.shape[1:], (height, width), strict=True):
         assert min(20, original) <= side <= min(40, original)
 

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 from coco_files import annotation, coco_content, image_entry, write_coco
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader
 
@@ -79,6 +81,43 @@ def test_augmented_images_are_padded_to_a_batch_and_masked(scenes):
     assert len({tuple(size) for size in sizes}) > 1
     for mask, (height, width) in zip(batch["pixel_mask"], sizes, strict=True):
         assert mask.sum() == mask[:height, :width].sum() == height * width
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31), st.integers(0, 5))
+def test_labels_equal_bit_for_bit_those_of_coco_annotations(seed, count):
+    """The collator hands tensors to the image processor: the same as if it had written their COCO annotation."""
+    torch.manual_seed(seed)
+    row = painted_row(20, 10, 60, 50)
+    columns = torch.rand(count, 5).numpy().astype(float)
+    left, top = columns[:, 0] * 70, columns[:, 1] * 40
+    row["objects"] = {
+        "id": list(range(1, count + 1)),
+        "bbox": np.stack([left, top, 4 + columns[:, 2] * 15, 4 + columns[:, 3] * 15], axis=1).tolist(),
+        "category": torch.randint(0, 9, (count,)).tolist(),
+        "area": (columns[:, 4] * 99).tolist(),
+        "iscrowd": torch.randint(0, 2, (count,)).tolist(),
+    }
+    augmented = []
+
+    def augmentation(image, target):
+        augmented.append(DetrAugmentation(64, 100)(image, target))
+        return augmented[-1]
+
+    batch = DetectionCollator(PROCESSOR, augmentation)([row, row])
+    annotations = []
+    for _, target in augmented:
+        boxes = target["boxes"].as_subclass(torch.Tensor)
+        boxes = torch.cat([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], dim=1).tolist()
+        fields = [target[name].tolist() for name in ("labels", "area", "iscrowd", "ids")]
+        names = ("bbox", "category_id", "area", "iscrowd", "id")
+        objects = [dict(zip(names, values, strict=True)) for values in zip(boxes, *fields, strict=True)]
+        annotations.append({"image_id": 7, "annotations": objects})
+    expected = PROCESSOR([image for image, _ in augmented], annotations, do_resize=False, return_tensors="pt")
+    assert torch.equal(batch["pixel_values"], expected["pixel_values"])
+    for label, wanted in zip(batch["labels"], expected["labels"], strict=True):
+        assert label.keys() == wanted.keys()
+        assert all(torch.equal(label[name], wanted[name]) for name in wanted)
 
 
 def test_images_without_objects():

@@ -1,10 +1,12 @@
 """The training augmentation published with DETR, at any target size."""
 
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from PIL import Image
-from torchvision.transforms import v2
+from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
 PUBLISHED_SIZE = 800
@@ -12,9 +14,34 @@ PUBLISHED_SIZE = 800
 RESIZE_FRACTIONS = tuple(size / PUBLISHED_SIZE for size in range(480, 801, 32))
 BEFORE_CROP_FRACTIONS = tuple(size / PUBLISHED_SIZE for size in (400, 500, 600))
 CROP_FRACTIONS = (384 / PUBLISHED_SIZE, 600 / PUBLISHED_SIZE)
+PUBLISHED_FLIP = 0.5
 
 
-class RandomSizeCrop(v2.Transform):
+class RandomResize:
+    """Resize to a shortest edge out of several, the longest one bounded.
+
+    Args:
+        edges: the sizes of the shortest edge to draw from, in pixels.
+        longest_edge: the bound of the longest edge in pixels; none by default.
+    """
+
+    def __init__(self, edges: Sequence[int], longest_edge: float = math.inf):
+        self.edges, self.longest_edge = list(edges), longest_edge
+
+    def draw_size(self, image: Any) -> tuple[int, int]:
+        """Draw the (height, width) of an image; however narrow it is, neither is 0."""
+        height, width = functional.get_size(image)
+        edge = self.edges[_randint(0, len(self.edges) - 1)]
+        scale = min(edge / min(height, width), self.longest_edge / max(height, width))
+        # the edge drawn is met in spite of rounding: 100 * (29 / 100) is a little less than 29
+        return max(1, int(height * scale + 1e-6)), max(1, int(width * scale + 1e-6))
+
+    def __call__(self, image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Resize an image and its target."""
+        return moved(functional.resize, image, target, size=list(self.draw_size(image)))
+
+
+class RandomSizeCrop:
     """Crop a rectangle at a random place, its width and height drawn separately between two bounds.
 
     Args:
@@ -22,19 +49,14 @@ class RandomSizeCrop(v2.Transform):
     """
 
     def __init__(self, minimum: int, maximum: int):
-        super().__init__()
         self.minimum, self.maximum = minimum, maximum
 
-    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the rectangle."""
-        height, width = v2.query_size(flat_inputs)
+    def __call__(self, image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Crop an image and its target."""
+        height, width = functional.get_size(image)
         crop_height, crop_width = self._side(height), self._side(width)
         top, left = _randint(0, height - crop_height), _randint(0, width - crop_width)
-        return {"top": top, "left": left, "height": crop_height, "width": crop_width}
-
-    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Crop one image, mask or set of boxes."""
-        return self._call_kernel(functional.crop, inpt, **params)
+        return moved(functional.crop, image, target, top=top, left=left, height=crop_height, width=crop_width)
 
     def _side(self, length: int) -> int:
         return _randint(min(self.minimum, length), min(self.maximum, length))
@@ -63,17 +85,8 @@ class DetrAugmentation:
         def scaled(fractions: tuple[float, ...]) -> list[int]:
             return [max(1, round(fraction * shortest_edge)) for fraction in fractions]
 
-        resize = v2.RandomShortestSize(scaled(RESIZE_FRACTIONS), max_size=longest_edge)
-        crop = v2.Compose(
-            [
-                v2.RandomShortestSize(scaled(BEFORE_CROP_FRACTIONS)),
-                RandomSizeCrop(*scaled(CROP_FRACTIONS)),
-                resize,
-            ]
-        )
-        self.resize = resize
-        self.resize_or_crop = v2.RandomChoice([resize, crop])
-        self.flip = v2.RandomHorizontalFlip()
+        self.resize = RandomResize(scaled(RESIZE_FRACTIONS), longest_edge)
+        self.crop = (RandomResize(scaled(BEFORE_CROP_FRACTIONS)), RandomSizeCrop(*scaled(CROP_FRACTIONS)), self.resize)
 
     def __call__(
         self, image: Image.Image | torch.Tensor, target: dict[str, Any]
@@ -89,17 +102,37 @@ class DetrAugmentation:
             the image and the target at their new size. Objects of which less than a pixel is left are gone;
             `area` is scaled as the area of the object's box.
         """
-        image, target = self.flip(image, area_as_share(target))
-        image, target = self.resize_or_crop(image, target)
-        return image, share_as_area(without_lost_objects(image, target))
+        image, target = self.resize_or_crop(image, area_as_share(target))
+        if torch.rand(()) < PUBLISHED_FLIP:  # last: the image is small by now
+            image, target = moved(functional.horizontal_flip, image, target)
+        return image, share_as_area(without_lost_objects(target))
+
+    def resize_or_crop(self, image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Resize to a random size; or, every other time, resize, crop and resize."""
+        for step in (self.resize,) if torch.rand(()) < 0.5 else self.crop:
+            image, target = step(image, target)
+        return image, target
 
 
-def without_lost_objects(image: Image.Image | torch.Tensor, target: dict[str, Any]) -> dict[str, Any]:
+def moved(
+    operation: Callable[..., Any], image: Any, target: dict[str, Any], **arguments: Any
+) -> tuple[Any, dict[str, Any]]:
+    """Apply a functional of torchvision to an image, its boxes and its masks.
+
+    The transforms of torchvision do the same, but look through the whole target each time, which costs as much.
+    """
+    places = {name: operation(target[name], **arguments) for name in ("boxes", "masks") if name in target}
+    return operation(image, **arguments), target | places
+
+
+def without_lost_objects(target: dict[str, Any]) -> dict[str, Any]:
     """Return the target with boxes clipped to the image, without those that are less than a pixel wide or high."""
     # Rounding may leave a box just beyond the border: it would be dropped.
-    _, target = _CLAMP(image, target)
-    _, target = _SANITIZE(image, target)
-    return target
+    boxes, kept = functional.sanitize_bounding_boxes(functional.clamp_bounding_boxes(target["boxes"]))
+    if not kept.all():
+        target = {name: value[kept] for name, value in target.items()}
+    masks = {"masks": tv_tensors.Mask(target["masks"])} if "masks" in target else {}  # indexing lost their type
+    return target | masks | {"boxes": boxes}
 
 
 def area_as_share(target: dict[str, Any]) -> dict[str, Any]:
@@ -120,15 +153,6 @@ def box_areas(boxes: torch.Tensor) -> torch.Tensor:
     """Return the areas (T,) of boxes (T, 4) in xyxy."""
     left, top, right, bottom = boxes.as_subclass(torch.Tensor).unbind(-1)
     return (right - left) * (bottom - top)
-
-
-def _per_object_tensors(inputs: tuple[Any, dict[str, Any]]) -> list[torch.Tensor]:
-    _, target = inputs
-    return [value for name, value in target.items() if name not in ("boxes", "masks")]
-
-
-_CLAMP = v2.ClampBoundingBoxes()
-_SANITIZE = v2.SanitizeBoundingBoxes(labels_getter=_per_object_tensors)
 
 
 def _randint(low: int, high: int) -> int:

@@ -33,7 +33,7 @@ def cover(image: Tensor, target: dict[str, Any], size: tuple[int, int]) -> Examp
     ratio = size[1] / size[0]
     crop = v2.RandomResizedCrop(size, scale=(LEAST_SHOWN, 1.0), ratio=(ratio, ratio))
     image, target = crop(image, target)
-    return image, without_lost_objects(image, target)
+    return image, without_lost_objects(target)
 
 
 def mosaic(examples: Sequence[Example], size: tuple[int, int]) -> Example:

@@ -9,12 +9,18 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .augmentation import DetrAugmentation, area_as_share, share_as_area, without_lost_objects
+from .augmentation import (
+    PUBLISHED_FLIP,
+    DetrAugmentation,
+    RandomResize,
+    area_as_share,
+    share_as_area,
+    without_lost_objects,
+)
 from .augmentation_multiple import TILE_EDGE, Example, copy_paste, cover, mixup, mosaic
 from .augmentation_single import IoUCrop, LargeScaleJitter, PhotometricDistortion, QuarterTurn
 from .collate import load_example
 
-PUBLISHED_FLIP = 0.5
 IOU_CROP_ZOOM = 2.0
 """Crops down to 0.3 of a side are enlarged; images decoded at this multiple of the final size are sharp enough."""
 
@@ -136,7 +142,7 @@ class StrongAugmentation:
                 v2.RandomApply([QuarterTurn()], options.quarter_turn),
             ]
         )
-        self.whole = v2.RandomShortestSize([shortest_edge], max_size=longest_edge)
+        self.whole = RandomResize([shortest_edge], longest_edge)
         sizings = {
             self._mosaic: options.mosaic,
             LargeScaleJitter(self.resize, options.jitter_scale): options.large_scale_jitter,
@@ -151,16 +157,16 @@ class StrongAugmentation:
     def __call__(self, image: Tensor, target: dict[str, Any]) -> Example:
         """Augment an image, uint8 (3, H, W), and its target together; see `DetrAugmentation`."""
         image, target = self.size(*self.turn(image, area_as_share(target)))
-        target = without_lost_objects(image, target)
+        target = without_lost_objects(target)
         if self._drawn(self.options.copy_paste):
             image, target = self._if_few(copy_paste, (image, target))
         if self._drawn(self.options.mixup):
             image, target = self._if_few(mixup, (image, target))
         image = self.distort(image)  # last: the image is small by now
-        return image, share_as_area(without_lost_objects(image, target))
+        return image, share_as_area(without_lost_objects(target))
 
     def _mosaic(self, image: Tensor, target: dict[str, Any]) -> Example:
-        size = self.resize.make_params([image])["size"]
+        size = self.resize.draw_size(image)
         tile_edge = round(TILE_EDGE * min(size))
         examples = [(image, target), *(self._partner(target, tile_edge) for _ in range(3))]
         combined = mosaic([examples[index] for index in torch.randperm(4)], size)

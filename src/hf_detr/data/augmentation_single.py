@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from .augmentation import without_lost_objects
+from .augmentation import RandomResize, without_lost_objects
 
 GREY = (124.0, 116.0, 104.0)
 """The mean colour of ImageNet: what an image is surrounded with is about 0 once it is normalised."""
@@ -55,13 +55,13 @@ class LargeScaleJitter:
         scale: the bounds of the scale, drawn uniformly; at 1 the image fills the canvas.
     """
 
-    def __init__(self, resize: v2.RandomShortestSize, scale: tuple[float, float] = (0.1, 2.0)):
+    def __init__(self, resize: RandomResize, scale: tuple[float, float] = (0.1, 2.0)):
         self.resize = resize
         self.scale = scale
 
     def __call__(self, image: Tensor, target: dict[str, Any]) -> tuple[Tensor, dict[str, Any]]:
         """Return the image (3, H, W) and its target at their final size."""
-        canvas = self.resize.make_params([image])["size"]
+        canvas = self.resize.draw_size(image)
         scale = torch.empty(()).uniform_(*self.scale).item()
         scaled = [max(1, round(side * scale)) for side in canvas]
         place = v2.RandomCrop(canvas, pad_if_needed=True, fill=FILL)
@@ -75,7 +75,7 @@ class IoUCrop:
         resize: draws the final size.
     """
 
-    def __init__(self, resize: v2.RandomShortestSize):
+    def __init__(self, resize: RandomResize):
         self.resize = resize
         self.crop = v2.RandomIoUCrop(trials=CROP_TRIALS)
 
@@ -83,5 +83,5 @@ class IoUCrop:
         """Return the image (3, H, W) and its target at their final size; an image without objects is only resized."""
         if len(target["boxes"]) and min(image.shape[1:]) >= LEAST_CROPPED_SIDE:
             image, target = self.crop(image, target)
-            target = without_lost_objects(image, target)
+            target = without_lost_objects(target)
         return self.resize(image, target)

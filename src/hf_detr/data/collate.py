@@ -10,6 +10,8 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
+from hf_detr.modeling.annotations import ImageObjects
+
 from .images import check_decoded_size, decode_image
 from .schema import locate
 
@@ -26,7 +28,7 @@ class DetectionCollator:
     that names the file and the image id.
 
     Args:
-        image_processor: an image processor that takes COCO detection annotations.
+        image_processor: a `HfDetrImageProcessor`.
         augmentation: maps an image, uint8 (3, H, W), and a target with `boxes` (tv_tensors, xyxy), `labels`, `area`
             and `iscrowd` to the same, already at its final size. It also gets `masks` (tv_tensors, (T, H, W)) if it
             has an attribute `uses_masks` that is true and the data has them. Images may be smaller than in their file,
@@ -57,7 +59,7 @@ class DetectionCollator:
                     "expected a mask of the objects, found none", None, row["image_id"], None, "instance_mask"
                 )
             images.append(pixels)
-            annotations.append(coco_annotation(row["image_id"], target))
+            annotations.append(image_objects(row["image_id"], target))
             targets.append(target)
         batch = self.image_processor(
             images=images, annotations=annotations, do_resize=self.augmentation is None, return_tensors="pt"
@@ -139,11 +141,14 @@ def padded_masks(target: Mapping[str, torch.Tensor], size: Sequence[int], canvas
     return functional.pad(masks, [0, 0, canvas[1] - size[1], canvas[0] - size[0]])
 
 
-def coco_annotation(image_id: int, target: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    """Return a target as the COCO detection annotation of one image, boxes as (x, y, width, height)."""
-    boxes = target["boxes"].as_subclass(torch.Tensor).clone()
-    boxes[:, 2:] -= boxes[:, :2]
-    columns = (boxes.tolist(), *(target[name].tolist() for name in ("labels", "area", "iscrowd", "ids")))
-    names = ("bbox", "category_id", "area", "iscrowd", "id")
-    objects = [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
-    return {"image_id": image_id, "annotations": objects}
+def image_objects(image_id: int, target: Mapping[str, torch.Tensor]) -> ImageObjects:
+    """Return a target as what the image processor makes labels of."""
+    corners = target["boxes"].as_subclass(torch.Tensor)
+    return ImageObjects(
+        image_id,
+        boxes=torch.cat([corners[:, :2], corners[:, 2:] - corners[:, :2]], dim=1),
+        class_labels=target["labels"],
+        area=target["area"],
+        iscrowd=target["iscrowd"],
+        ids=target["ids"],
+    )
