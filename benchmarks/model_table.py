@@ -158,11 +158,18 @@ def render_paper(paper: Paper) -> str:
     )
 
 
+def show_backbone(config: HfDetrConfig) -> str:
+    """The name of a backbone, and what is unusual about it."""
+    channels = (config.backbone_kwargs or {}).get("channels")
+    narrow = f", {' / '.join(map(str, channels))} channels" if channels else ""
+    return config.backbone + narrow + (", last stage dilated" if config.dilation else "")
+
+
 def render_card(preset: str, measured: dict[str, Any]) -> str:
     """The card of a preset."""
     published, config = PUBLISHED.get(preset), HfDetrConfig.from_preset(preset)
     facts = [
-        ["backbone", config.backbone + (", last stage dilated" if config.dilation else "")],
+        ["backbone", show_backbone(config)],
         ["queries", str(config.num_queries)],
         ["feature levels", str(config.num_feature_levels)],
         ["parameters", f"{measured['parameters']:,} ({measured['trained']:,} trained)"],

@@ -29,7 +29,7 @@ console = Console(quiet=os.environ.get("RANK", "0") != "0")
 
 DEMO_FOLDER = Path("demo-output")
 # Meant to take a few minutes on two CPU cores.
-DEMO_DATA, DEMO_EPOCHS, DEMO_IMAGE_SIZE = "synthetic", 6, 128
+DEMO_DATA, DEMO_EPOCHS, DEMO_IMAGE_SIZE = "synthetic", 20, 128
 DEMO_THRESHOLD = 0.3
 
 DataOption = Annotated[str, typer.Option("--data", help="A folder of detection data, or the word 'synthetic'.")]
