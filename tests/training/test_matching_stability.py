@@ -47,7 +47,7 @@ def test_objects_without_a_number_or_a_query_are_left_out():
     assert logged == [{"matching_changed": 0.0}]
 
 
-@pytest.mark.parametrize("save_step", [5, 6])
+@pytest.mark.parametrize("save_step", [5, 6, 8])
 def test_a_run_logs_it_each_epoch_and_a_resumed_one_the_same(
     build_trainer, build_model, image_processor, tmp_path: Path, save_step: int
 ):

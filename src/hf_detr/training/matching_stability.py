@@ -35,6 +35,7 @@ class MatchingStability(TrainerCallback):
         # this epoch, which stay on the device until its end: to read them at once costs a wait, not one each step.
         self.previous = torch.empty(2, 0, dtype=torch.int64)
         self.parts: list[Tensor] = []
+        self.is_resumed = False
 
     def observe(self, labels: Sequence[dict[str, Tensor]], matches: Matches) -> None:
         """Take the matches of a batch; labels without `annotation_ids` are passed over."""
@@ -49,6 +50,12 @@ class MatchingStability(TrainerCallback):
         self.parts.append(
             torch.stack([ids, of_objects(matches.query_index[-1]), of_objects(matches.matched[-1]).to(ids)])
         )
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        """End the epoch of a checkpoint that was written by its last step: `Trainer` saves before an epoch's end."""
+        if self.is_resumed and state.epoch == int(state.epoch):
+            self.on_epoch_end(args, state, control)
+        self.is_resumed = False
 
     def on_epoch_end(self, args, state, control, **kwargs):
         """Log the share of objects that changed their query."""
@@ -78,6 +85,7 @@ class MatchingStability(TrainerCallback):
             return
         state = load_file(file)
         self.previous = state["previous"]
+        self.is_resumed = True
         if is_first_process:
             current = state["current"]
             self.parts = [torch.cat([current, torch.ones_like(current[:1])])]
