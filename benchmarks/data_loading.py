@@ -113,12 +113,14 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, default=256, help="the shortest edge, in pixels")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 8])
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--images", type=int, default=96, help="so many of the training images, in each measurement")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
     edges = (options.image_size, round(options.image_size * 1333 / 800))
     dataset = undecoded(load_detection_data(options.data)["train"])
+    dataset = dataset.select(range(min(options.images, len(dataset))))
     processor = HfDetrImageProcessor(size={"shortest_edge": edges[0], "longest_edge": edges[1]})
     pipelines: dict[str, Callable] = {"torchvision": TorchvisionPipeline(*edges)}
     for name in ("published", "strong"):

@@ -83,6 +83,15 @@ def test_augmented_images_are_padded_to_a_batch_and_masked(scenes):
         assert mask.sum() == mask[:height, :width].sum() == height * width
 
 
+@pytest.mark.parametrize("size", [{"height": 40, "width": 72}, {"longest_edge": 72}])
+def test_augmented_images_get_the_fixed_size_of_the_processor(scenes, size):
+    torch.manual_seed(3)
+    collator = DetectionCollator(HfDetrImageProcessor(size=size), DetrAugmentation(40, 72))
+    first, again = (collator([scenes[0], scenes[1]]) for _ in range(2))
+    assert first["pixel_values"].shape == (2, 3, size.get("height", 72), 72)
+    assert not torch.equal(first["pixel_values"], again["pixel_values"])  # augmented
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**31), st.integers(0, 5))
 def test_labels_equal_bit_for_bit_those_of_coco_annotations(seed, count):

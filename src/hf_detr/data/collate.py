@@ -30,14 +30,17 @@ class DetectionCollator:
     Args:
         image_processor: a `HfDetrImageProcessor`.
         augmentation: maps an image, uint8 (3, H, W), and a target with `boxes` (tv_tensors, xyxy), `labels`, `area`
-            and `iscrowd` to the same, already at its final size. It also gets `masks` (tv_tensors, (T, H, W)) if it
-            has an attribute `uses_masks` that is true and the data has them. Images may be smaller than in their file,
-            but no edge is shorter than its attribute `least_edge`, if it has one. None: the image processor resizes.
+            and `iscrowd` to the same, already at its final size unless the image processor has a fixed one. It also
+            gets `masks` (tv_tensors, (T, H, W)) if it has an attribute `uses_masks` that is true and the data has
+            them. Images may be smaller than in their file, but no edge is shorter than its attribute `least_edge`, if
+            it has one. None: the image processor resizes.
         masks: add `masks` (T, H, W), bool, of the padded image, to the labels: much memory, for models that segment.
     """
 
     def __init__(self, image_processor: Any, augmentation: Augmentation | None = None, masks: bool = False):
         self.image_processor = image_processor
+        # a processor of one fixed size has the last word on it
+        self.resizes = augmentation is None or "shortest_edge" not in dict(image_processor.size)
         self.augmentation = augmentation
         self.masks = masks
 
@@ -62,7 +65,7 @@ class DetectionCollator:
             annotations.append(image_objects(row["image_id"], target))
             targets.append(target)
         batch = self.image_processor(
-            images=images, annotations=annotations, do_resize=self.augmentation is None, return_tensors="pt"
+            images=images, annotations=annotations, do_resize=self.resizes, return_tensors="pt"
         )
         if self.masks:
             for label, target in zip(batch["labels"], targets, strict=True):

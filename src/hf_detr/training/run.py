@@ -261,6 +261,16 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
     return HfDetrForObjectDetection(config), HfDetrImageProcessor(size=size, classification=classification)
 
 
+def augmentation_edges(size: Mapping[str, int]) -> tuple[int, int]:
+    """The shortest and longest edge that images are augmented at, for the `size` of an image processor.
+
+    Where it is a fixed size, the image processor resizes to it afterwards.
+    """
+    shortest = size.get("shortest_edge") or min(size.values())
+    longest = size.get("longest_edge") or max(max(size.values()), round(shortest * LONGEST_TO_SHORTEST))
+    return shortest, longest
+
+
 def build_trainer(
     options: RunOptions,
     args: HfDetrTrainingArguments,
@@ -269,17 +279,12 @@ def build_trainer(
     image_processor: BaseImageProcessor,
 ) -> HfDetrTrainer:
     """Put together the trainer of a run, with augmentation, result files and pictures."""
-    size = dict(image_processor.size)
     train_data = undecoded(data["train"])
-    collators = [DetectionCollator(image_processor)] * 2
-    if {"shortest_edge", "longest_edge"} <= set(size):
-        edges = (size["shortest_edge"], size["longest_edge"])
-        plain = PLAIN_AUGMENTATION[options.augmentation]
-        most_objects = model.config.num_queries
-        augmentations = [
-            build_augmentation(name, *edges, train_data, most_objects) for name in (options.augmentation, plain)
-        ]
-        collators = [DetectionCollator(image_processor, augmentation) for augmentation in augmentations]
+    edges = augmentation_edges(dict(image_processor.size))
+    collators = [
+        DetectionCollator(image_processor, build_augmentation(name, *edges, train_data, model.config.num_queries))
+        for name in (options.augmentation, PLAIN_AUGMENTATION[options.augmentation])
+    ]
     callbacks = [ResultFiles(options.output), PredictionPictures(options.pictures, data["validation"])]
     if options.patience is not None:
         callbacks.append(EarlyStopping(options.patience))
