@@ -229,7 +229,8 @@ def plot_results(rows: list[dict[str, float]], path: Path) -> None:
                 axes.plot(*zip(*points, strict=True), marker="." if len(points) < 50 else None, label=label)
         axes.set_title(title)
         axes.set_xlabel("step")
-        axes.set_ylim(bottom=0)
+        top = axes.dataLim.ymax
+        axes.set_ylim(0, 1.05 * top if 0 < top < float("inf") else 1)
         axes.grid(alpha=0.3)
         if len(axes.lines) > 1:
             axes.legend()
