@@ -96,14 +96,16 @@ class TorchvisionPipeline:
         return image, target
 
 
-def images_per_second(collate: Callable, dataset: Dataset, batch_size: int, workers: int) -> float:
-    """Run once over the data; the time starts with the second batch, when all workers are up."""
-    loader = DataLoader(dataset, batch_size, num_workers=workers, collate_fn=collate, drop_last=True)
-    batches = iter(loader)
-    next(batches)
-    start, count = time.perf_counter(), 0
-    for batch in batches:
-        count += len(batch["pixel_values"])
+def images_per_second(collate: Callable, dataset: Dataset, batch_size: int, workers: int, batches: int) -> float:
+    """Time so many batches a worker, over the data again and again, once the prefetched ones are used up."""
+    prefetched = 1 + 2 * workers
+    measured = batches * max(1, workers)
+    indices = [index % len(dataset) for index in range((prefetched + measured) * batch_size)]
+    loader = iter(DataLoader(dataset.select(indices), batch_size, num_workers=workers, collate_fn=collate))
+    for _ in range(prefetched):
+        next(loader)
+    start = time.perf_counter()
+    count = sum(len(batch["pixel_values"]) for batch in loader)
     return count / (time.perf_counter() - start)
 
 
@@ -114,13 +116,12 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 8])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--images", type=int, default=96, help="so many of the training images, in each measurement")
+    parser.add_argument("--batches", type=int, default=6, help="so many a worker in each measurement")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
     edges = (options.image_size, round(options.image_size * 1333 / 800))
     dataset = undecoded(load_detection_data(options.data)["train"])
-    dataset = dataset.select(range(min(options.images, len(dataset))))
     processor = HfDetrImageProcessor(size={"shortest_edge": edges[0], "longest_edge": edges[1]})
     pipelines: dict[str, Callable] = {"torchvision": TorchvisionPipeline(*edges)}
     for name in ("published", "strong"):
@@ -130,7 +131,8 @@ def main() -> None:
         speeds: dict[str, list[float]] = {name: [] for name in pipelines}
         for _ in range(options.repeats):
             for name, collate in pipelines.items():
-                speeds[name].append(images_per_second(collate, dataset, options.batch_size, workers))
+                speed = images_per_second(collate, dataset, options.batch_size, workers, options.batches)
+                speeds[name].append(speed)
         medians = {name: statistics.median(values) for name, values in speeds.items()}
         cells = [f"{name} {median:.0f} ({median / medians['torchvision']:.2f})" for name, median in medians.items()]
         print(f"{workers} workers: {', '.join(cells)}", flush=True)
