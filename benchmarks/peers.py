@@ -40,7 +40,7 @@ from transformers import (
 )
 
 from hf_detr.data import category_names, decode_image, undecoded
-from hf_detr.data.collate import coco_annotation, detection_target
+from hf_detr.data.collate import detection_target
 from hf_detr.evaluation import CocoMetrics
 from hf_detr.training.detection_evaluator import reference_objects
 
@@ -234,6 +234,18 @@ class PeerCollator:
             annotations.append(coco_annotation(row["image_id"], target))
         batch = self.image_processor(images=images, annotations=annotations, return_tensors="pt")
         return {name: batch[name] for name in ("pixel_values", "pixel_mask", "labels") if name in batch}
+
+
+def coco_annotation(image_id: int, target: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Return a target as the COCO detection annotation of one image, boxes as (x, y, width, height)."""
+    boxes = target["boxes"].as_subclass(torch.Tensor).clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    columns = (boxes.tolist(), *(target[name].tolist() for name in ("labels", "area", "iscrowd")))
+    names = ("bbox", "category_id", "area", "iscrowd")
+    return {
+        "image_id": image_id,
+        "annotations": [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)],
+    }
 
 
 class PeerTrainer(Trainer):

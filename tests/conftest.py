@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-SHARED_FOLDER = Path(__file__).parents[2] / "shared"
+from shared import SHARED_FOLDER
 
 
 @pytest.fixture(scope="session")

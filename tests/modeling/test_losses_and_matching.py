@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
 
-from conftest import SHARED_FOLDER
 from golden.cases import EXCERPTS
 from hf_detr import HfDetrConfig
 from hf_detr.modeling.boxes import (
@@ -28,6 +27,7 @@ from hf_detr.modeling.boxes import (
 from hf_detr.modeling.losses import SIGMOID_LOSSES, Criterion, SupervisedSet
 from hf_detr.modeling.matching import HungarianMatcher, Matches, Targets
 from hf_detr.modeling.position import SinePositionEmbedding
+from shared import SHARED_FOLDER
 
 SOFTMAX = HfDetrConfig(num_labels=5)
 FOCAL = HfDetrConfig(num_labels=5, classification="focal", class_cost=2)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import SHARED_FOLDER
 from golden import weights_rule
 from golden.cases import GoldenCase
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
@@ -20,6 +19,7 @@ from hf_detr.modeling.denoising import Noise
 from hf_detr.modeling.detr import HfDetrModelOutput
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.modeling.matching import Targets
+from shared import SHARED_FOLDER
 
 PRESETS = {
     "detr_r50": "detr-resnet-50",
