@@ -4,10 +4,10 @@
     python benchmarks/small_data.py run --data path/to/bccd --budget 20 --model detr --model rt_detr_v2
     python benchmarks/small_data.py report
 
-Everything starts from random weights, sees images of the same size and uses the same threads. The peers have a ResNet-18,
-ours one of half the width. `ours` is `hf-detr train` with its defaults; the peers and their recipe are in peers.py. What the clock counts is said in
-timed_training.py. Every run is a process of its own and leaves one JSON file; runs that have left theirs are not
-repeated.
+Everything starts from random weights, sees images of the same size and uses the same threads. The peers have a
+ResNet-18, ours one of half the width. `ours` is `hf-detr train` with its defaults; the peers and their recipe are in
+peers.py. What the clock counts is said in timed_training.py. Every run is a process of its own and leaves one JSON
+file; runs that have left theirs are not repeated.
 """
 
 import tempfile
