@@ -131,7 +131,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decoder_ffn_dim": 512,
         "num_queries": 100,
         "num_denoising": 40,
-        "classification": "matchability",  # docs/ablation.md
+        # 3 AP above the focal loss after 300 steps on the built-in data (two seeds, a backbone of full width)
+        "classification": "matchability",
         "learning_rate_multipliers": {},
     },
 }
