@@ -28,7 +28,7 @@ app.add_typer(bench, name="bench")
 console = Console(quiet=os.environ.get("RANK", "0") != "0")
 
 DEMO_FOLDER = Path("demo-output")
-# Meant to take a few minutes on two CPU cores.
+# About ten minutes on two CPU cores.
 DEMO_DATA, DEMO_EPOCHS, DEMO_IMAGE_SIZE = "synthetic", 20, 128
 DEMO_THRESHOLD = 0.3
 
@@ -244,7 +244,7 @@ def presets() -> None:
 
 @app.command()
 def demo() -> None:
-    """Train the tiny model on built-in pictures, evaluate it, reload it and show what it sees; a few minutes."""
+    """Train the tiny model on built-in pictures, evaluate it, reload it and show what it sees; about ten minutes."""
     with clear_errors():
         from hf_detr.training.run import RunOptions, run_training
 
@@ -258,7 +258,7 @@ def demo() -> None:
         )
         console.print(
             f"1. Training the preset '{run.preset}' from scratch: {run.epochs} epochs on built-in pictures of six "
-            f"kinds of objects, {run.image_size} pixels high; a few minutes on two CPU cores"
+            f"kinds of objects, {run.image_size} pixels high; about ten minutes on two CPU cores"
         )
         result = run_training(run)
         console.print("2. Reloading it with transformers.pipeline('object-detection')")
