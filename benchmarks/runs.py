@@ -15,6 +15,7 @@ from datasets import DatasetDict
 from timed_training import Train, train_for
 
 from hf_detr.data import data_fingerprint, load_detection_data
+from hf_detr.files import replace_file
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = os.cpu_count() or 1
@@ -177,9 +178,8 @@ def read_record(path: Path) -> Record:
 def write_record(path: Path, record: Record) -> None:
     """Write the record of a run; nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    text = json.dumps(record, indent=1) + "\n"
+    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def check_models(chosen: Sequence[str] | None, known: Sequence[str]) -> list[str]:

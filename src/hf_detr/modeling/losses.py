@@ -88,7 +88,7 @@ def balance(present: Tensor, alpha: float, weight: Tensor) -> Tensor:
     return torch.where(present, alpha * weight, (1 - alpha) * weight)
 
 
-def focal(probability: Tensor, present: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def focal(probability: Tensor, present: Tensor, quality: Tensor | None, alpha: float) -> tuple[Tensor, Tensor]:
     """Lin et al. 2017, gamma 2: target 1; weights alpha (1 - p)^2, and (1 - alpha) p^2 where nothing is."""
     wrong = torch.where(present, 1 - probability, probability)
     return present.to(probability), balance(present, alpha, wrong**2)
@@ -201,7 +201,8 @@ class Criterion:
         plain = self.classification == "position_supervised" and predictions.kind == "denoising"
         sigmoid_loss = focal if plain else SIGMOID_LOSSES[self.classification]
         present = predictions.at_classes(predictions.matched)
-        quality = predictions.at_classes(predictions.qualities())
+        # the focal loss asks for no overlaps, so none are computed for it
+        quality = None if sigmoid_loss is focal else predictions.at_classes(predictions.qualities())
         target, weight = sigmoid_loss(logits.sigmoid(), present, quality, self.focal_alpha)
         losses = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         if predictions.supervised is not None:
