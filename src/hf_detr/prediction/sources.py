@@ -14,9 +14,9 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
+from hf_detr.data.layouts import IMAGE_SUFFIXES, is_image
 from hf_detr.data.schema import DataError, locate
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 PARQUET_SUFFIX = ".parquet"
 IMAGE_COLUMNS = ("image", "path", "image_path", "file_name")
 """Columns that may hold the picture (bytes, a struct of bytes and path, or a path), the first one found wins."""
@@ -194,7 +194,7 @@ def open_sources(sources: Sequence[str], split: str | None = None, streaming: bo
             streams += _dataset_streams(_one_split(datasets.load_from_disk(path), split, source), source)
         else:
             found = sorted(file for file in path.rglob("*") if file.is_file())
-            pictures = [str(file) for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
+            pictures = [str(file) for file in found if is_image(file)]
             shards = [file for file in found if file.suffix.lower() == PARQUET_SUFFIX]
             if not pictures and not shards:
                 looked_for = ", ".join([*sorted(IMAGE_SUFFIXES), PARQUET_SUFFIX])

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..layouts import is_image
 from .copies import groups_of_copies, identical
 from .examined import ExaminedSplit, size_agrees
 from .findings import Finding, Place, Severity, finding
 from .image_facts import ImageFacts
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 DIFFERENT_SIZES = 4.0
 """Between the shortest edges of the largest and the smallest image; the published augmentation covers about two."""
 EXTREME_SHAPE = 3.0
@@ -112,7 +112,7 @@ def unlisted_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
     listed = {Path(r.image).resolve() for split in splits.values() for r in split.records if r.image is not None}
     places = []
     for folder in sorted({path.parent for path in listed if path.parent.is_dir()}):
-        files = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+        files = sorted(path for path in folder.iterdir() if is_image(path))
         places += [Place(file=str(path)) for path in files if path not in listed]
     return finding(
         "unlisted_image",
