@@ -1,13 +1,15 @@
 """How fast the members of the family learn: AP, and AP of small objects, against the time of training.
 
-    python benchmarks/convergence.py run --budget 15
+    python benchmarks/convergence.py time                  # the only part that needs a quiet machine
+    python benchmarks/convergence.py run --budget 15 --jobs 2
     python benchmarks/convergence.py report
 
 Presets are reduced to equal size (ResNet-18, width 128, three layers, 100 queries) and trained on the built-in set
-from random weights, with one recipe. What the clock counts is said in timed_training.py. Every run is a process of its
+from random weights, with one recipe. How time is counted is said in timed_training.py. Every run is a process of its
 own and leaves one JSON file; runs that have left theirs are not repeated.
 """
 
+import math
 import tempfile
 from collections.abc import Sequence
 from functools import partial
@@ -15,27 +17,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from datasets import DatasetDict
 from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
 from runs import (
     CORES,
     RESULTS,
     BudgetOption,
-    CpuTimeOption,
+    JobsOption,
     Record,
     ResultsOption,
+    RoundsOption,
     SeedOption,
-    Settings,
     ThreadsOption,
     check_models,
     read_records,
     run_all,
+    time_all,
 )
+from steps import Conditions
 from timed_training import Train
 from transformers import TrainerCallback, set_seed
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor
-from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, undecoded
+from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, load_detection_data, undecoded
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 
 BENCHMARK = "convergence"
@@ -76,7 +79,7 @@ def reduced(model: str, names: list[str]) -> HfDetrForObjectDetection:
     return HfDetrForObjectDetection(HfDetrConfig.from_preset(PRESETS[model], **changes))
 
 
-def training_arguments(folder: str, epochs: int, num_images: int, seed: int) -> HfDetrTrainingArguments:
+def training_arguments(folder: str, epochs: float, num_images: int, seed: int) -> HfDetrTrainingArguments:
     """The recipe, the same for all presets; evaluated about twelve times."""
     steps_per_epoch = -(-num_images // BATCH_SIZE)
     return HfDetrTrainingArguments(
@@ -88,16 +91,17 @@ def training_arguments(folder: str, epochs: int, num_images: int, seed: int) -> 
         seed=seed,
         logging_steps=min(20, steps_per_epoch),
         eval_strategy="steps",
-        eval_steps=steps_per_epoch * -(-epochs // EVALUATIONS),
+        eval_steps=steps_per_epoch * math.ceil(epochs / EVALUATIONS),
         save_strategy="no",
         report_to="none",
     )
 
 
 def train_preset(
-    model_name: str, data: DatasetDict, size: int, seed: int, epochs: int, callbacks: Sequence[TrainerCallback]
+    model_name: str, source: str, size: int, seed: int, epochs: float, callbacks: Sequence[TrainerCallback]
 ) -> dict[str, Any]:
     """Train a preset at the common size; return the result of `CocoMetrics` for the model at the end."""
+    data = load_detection_data(source, seed=seed)
     set_seed(seed)
     model = reduced(model_name, category_names(data["train"]))
     image_processor = HfDetrImageProcessor(
@@ -115,34 +119,58 @@ def train_preset(
             callbacks=list(callbacks),
         )
         trainer.train()
-        metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
-    return {**metrics, "per_class": trainer.per_class}
+        return trainer.evaluate_by_class()
 
 
-def make_train(settings: Settings, source: str, data: DatasetDict) -> Train:
-    """Return the training that the settings name."""
-    return partial(train_preset, settings.model, data, settings.image_size, settings.seed)
+def make_train(model: str, source: str, image_size: int, seed: int) -> Train:
+    """Return the training of a model of this benchmark."""
+    return partial(train_preset, model, source, image_size, seed)
+
+
+DataOption = Annotated[str, typer.Option(help="'synthetic', or 'synthetic:200' for 200 training images.")]
+ModelOption = Annotated[
+    list[str] | None, typer.Option(help=f"One of {', '.join(PRESETS)}; repeat it for several. Without it: all.")
+]
+ImageSizeOption = Annotated[int, typer.Option(help="Side of the images in pixels.", min=64)]
+
+
+def conditions_of(data: str, threads: int, image_size: int) -> Conditions:
+    """Return what the time of a step depends on."""
+    return Conditions(benchmark=BENCHMARK, data=data.replace(":", "-"), threads=threads, image_size=image_size)
+
+
+@app.command()
+def time(
+    model: ModelOption = None,
+    rounds: RoundsOption = 3,
+    threads: ThreadsOption = CORES,
+    data: DataOption = "synthetic",
+    image_size: ImageSizeOption = 256,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """Time the training steps of presets in turns; nothing else may run meanwhile. Times known are kept."""
+    try:
+        models = check_models(model, list(PRESETS))
+        time_all(models, data, make_train, results, rounds, conditions_of(data, threads, image_size))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
 def run(
-    model: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(PRESETS)}; repeat it for several. Without it: all.")
-    ] = None,
+    model: ModelOption = None,
     seed: SeedOption = None,
     budget: BudgetOption = 15.0,
-    cpu_time: CpuTimeOption = False,
     threads: ThreadsOption = CORES,
-    data: Annotated[str, typer.Option(help="'synthetic', or 'synthetic:200' for 200 training images.")] = "synthetic",
-    image_size: Annotated[int, typer.Option(help="Side of the images in pixels.", min=64)] = 256,
+    jobs: JobsOption = 1,
+    data: DataOption = "synthetic",
+    image_size: ImageSizeOption = 256,
     results: ResultsOption = RESULTS,
 ) -> None:
     """Train the presets for a fixed time each and write one JSON file a run. Finished runs are not repeated."""
     try:
-        run_all(
-            check_models(model, list(PRESETS)), seed, data, make_train, results, benchmark=BENCHMARK,
-            data=data.replace(":", "-"), budget=budget, cpu_time=cpu_time, threads=threads, image_size=image_size,
-        )  # fmt: skip
+        models = check_models(model, list(PRESETS))
+        run_all(models, seed, data, make_train, results, budget, jobs, conditions_of(data, threads, image_size))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -182,11 +210,13 @@ def section(by_model: dict[str, list[Record]], figure: str) -> str:
         for model, runs in by_model.items()
     ]
     seeds = sorted({record["settings"]["seed"] for record in records})
-    command = (
-        f"python benchmarks/convergence.py run --data {settings['data'].replace('-', ':')} --budget "
-        f"{settings['budget_seconds'] / 60:g} --threads {settings['threads']} --image-size {settings['image_size']}"
-        f"{''.join(f' --seed {seed}' for seed in seeds)}{' --cpu-time' * settings['cpu_time']}"
+    given = (
+        f"--data {settings['data'].replace('-', ':')} --threads {settings['threads']} "
+        f"--image-size {settings['image_size']}"
     )
+    budget = f"--budget {settings['budget_seconds'] / 60:g}{''.join(f' --seed {seed}' for seed in seeds)}"
+    script = "python benchmarks/convergence.py"
+    commands = f"{script} time {given}\n{script} run {given} {budget}\n{script} report"
     recipe = (
         f"ResNet-18, width {EQUAL_SIZE['d_model']}, {EQUAL_SIZE['encoder_layers']} + {EQUAL_SIZE['decoder_layers']} "
         f"layers, {EQUAL_SIZE['num_queries']} queries; batch {BATCH_SIZE}, learning rate {LEARNING_RATE:g} with "
@@ -197,7 +227,7 @@ def section(by_model: dict[str, list[Record]], figure: str) -> str:
             f"{conditions(records)} {recipe}",
             table(header, rows),
             f"![AP and AP of small objects over the minutes of training]({figure})",
-            f"```bash\n{command}\npython benchmarks/convergence.py report\n```",
+            f"```bash\n{commands}\n```",
         ]
     )
 

@@ -6,6 +6,7 @@ norms that are trained, warm-up, the gradient clipping and the learning rates of
 """
 
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -318,7 +319,7 @@ def padding(batch: Mapping[str, Tensor]) -> Tensor:
     return torch.tensor(mask.shape[1:]) / real
 
 
-def peer_arguments(peer: Peer, output: Path, epochs: int, num_images: int, seed: int) -> TrainingArguments:
+def peer_arguments(peer: Peer, output: Path, epochs: float, num_images: int, seed: int) -> TrainingArguments:
     """The arguments of a peer's training; evaluated about ten times, as `hf-detr train` does."""
     on_cuda = torch.cuda.is_available()
     steps_per_epoch = -(-num_images // BATCH_SIZE)
@@ -339,7 +340,7 @@ def peer_arguments(peer: Peer, output: Path, epochs: int, num_images: int, seed:
         remove_unused_columns=False,
         logging_steps=min(20, steps_per_epoch),
         eval_strategy="steps",
-        eval_steps=steps_per_epoch * -(-epochs // EVALUATIONS),
+        eval_steps=steps_per_epoch * math.ceil(epochs / EVALUATIONS),
         save_strategy="no",
         report_to="none",
     )
@@ -355,7 +356,7 @@ def train_peer(
     peer: Peer,
     data: DatasetDict,
     output: Path,
-    epochs: int,
+    epochs: float,
     callbacks: Sequence[TrainerCallback],
     *,
     shortest_edge: int,
@@ -378,6 +379,6 @@ def train_peer(
     )
     trainer.slow_parts = peer.slow_parts
     trainer.train()
-    if trainer.best is None:
+    if trainer.state.global_step % args.eval_steps:  # the last steps are not judged yet
         trainer.evaluate()
     return trainer.best

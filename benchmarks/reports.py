@@ -39,14 +39,14 @@ def conditions(records: Sequence[Record]) -> str:
 
     settings = [record["settings"] for record in records]
     budget = all_of(round(item["budget_seconds"] / 60, 2) for item in settings)
-    clock = all_of("CPU time of all threads" if item["cpu_time"] else "wall-clock" for item in settings)
     versions = [", ".join(f"{name} {number}" for name, number in record["versions"].items()) for record in records]
     return (
         f"{all_of(record['train_images'] for record in records)} training and "
         f"{all_of(record['validation_images'] for record in records)} validation images (fingerprint "
         f"{all_of(record['fingerprint'] for record in records)}), shortest edge "
-        f"{all_of(item['image_size'] for item in settings)} pixels. {budget} minutes of training ({clock}), threads: "
-        f"{all_of(item['threads'] for item in settings)}. {all_of(record['machine'] for record in records)}. "
+        f"{all_of(item['image_size'] for item in settings)} pixels. {budget} minutes of training at the speed "
+        f"of {all_of(item['threads'] for item in settings)} threads. "
+        f"{all_of(record['machine'] for record in records)}. "
         f"{all_of(versions)}. Mean of the runs (lowest to highest)."
     )
 

@@ -4,34 +4,35 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from datasets import DatasetDict
-from timed_training import Train, train_for
+from steps import Conditions, StepTimes, check_conditions, combine, read_step_times, write_step_times
+from timed_training import Train, time_steps, train_for
 
 from hf_detr.data import data_fingerprint, load_detection_data
 from hf_detr.files import replace_file
 
 RESULTS = Path(__file__).resolve().parent / "results"
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Record = dict[str, Any]
 
 SeedOption = Annotated[list[int] | None, typer.Option(help="Repeat it for several runs of each model; 0 without it.")]
 BudgetOption = Annotated[float, typer.Option(help="Minutes of training for each run.", min=0.001)]
-CpuTimeOption = Annotated[
-    bool,
-    typer.Option(
-        "--cpu-time", help="The budget is CPU time, the seconds of all threads: for a machine that has other work too."
-    ),
+ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch that the steps are timed with.", min=1)]
+JobsOption = Annotated[
+    int, typer.Option(help="Runs side by side, the cores divided among them: it changes nothing but the time.", min=1)
 ]
-ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch.", min=1)]
+RoundsOption = Annotated[int, typer.Option(help="How often each model is timed, in turns.", min=1)]
 ResultsOption = Annotated[Path, typer.Option(help="The folder of the JSON files.")]
+
+SECONDS_TIMED = 10.0
+"""Steps of a model are timed for so long in each round."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +44,8 @@ class Settings:
         model: what is trained, by its name in the benchmark.
         data: what the data set is called in reports.
         seed: of everything random.
-        budget_seconds: of training.
-        cpu_time: the budget is CPU time instead of wall-clock.
-        threads: of PyTorch.
+        budget_seconds: of training, on the machine and with the threads that the steps were timed with.
+        threads: that the steps were timed with.
         image_size: the shortest edge of the images in pixels.
     """
 
@@ -54,7 +54,6 @@ class Settings:
     data: str
     seed: int
     budget_seconds: float
-    cpu_time: bool
     threads: int
     image_size: int
 
@@ -64,8 +63,45 @@ class Settings:
         return f"{self.benchmark}_{self.data}_{self.model}_seed{self.seed}.json"
 
 
-MakeTrain = Callable[[Settings, str, DatasetDict], Train]
-"""From the settings, the source of the data and the data to the training."""
+MakeTrain = Callable[[str, str, int, int], Train]
+"""From the name of the model, the source of the data, the image size and the seed to the training."""
+
+
+def time_all(
+    models: Sequence[str], source: str, make_train: MakeTrain, results: Path, rounds: int, conditions: Conditions
+) -> StepTimes:
+    """Time the steps of models in turns, each in a process of its own, and write them.
+
+    Raises:
+        ValueError: the data cannot be used, or there are times of other conditions.
+    """
+    load_detection_data(source)
+    known = read_step_times(results, conditions)
+    if known is not None:
+        check_conditions(conditions, known)
+    measured = []
+    for number in range(rounds):
+        measured.append({})
+        for model in models:
+            arguments = (make_train, model, source, conditions.image_size, conditions.threads)
+            with one_process(conditions.threads) as pool:
+                measured[-1][model] = pool.submit(time_one, *arguments).result()
+            typer.echo(f"round {number + 1}, {model}: {measured[-1][model][0]:.3f} s a step")
+    times = combine(conditions, known, measured)
+    write_step_times(results, conditions, times)
+    return times
+
+
+def time_one(make_train: MakeTrain, model: str, source: str, image_size: int, threads: int) -> tuple[float, int]:
+    """Time the steps of one model."""
+    torch.set_num_threads(threads)
+    return time_steps(SECONDS_TIMED, make_train(model, source, image_size, 0))
+
+
+def one_process(threads: int, jobs: int = 1) -> ProcessPoolExecutor:
+    """A process for each task: memory that one has mapped or fragmented does not slow down the next."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # inherited
+    return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
 
 
 def run_all(
@@ -74,43 +110,62 @@ def run_all(
     source: str,
     make_train: MakeTrain,
     results: Path,
-    **common: Any,
+    budget: float,
+    jobs: int,
+    conditions: Conditions,
 ) -> None:
-    """Run what has left no record yet, one after the other.
+    """Run what has left no record yet.
 
     Args:
         models: names of models in the benchmark.
         seeds: of the runs of each; 0 without it.
         source: the data, for `load_detection_data`.
         make_train: makes the training of a run.
-        results: the folder of the records.
-        common: the other fields of `Settings`, and `budget` in minutes.
+        results: the folder of the records and of the step times.
+        budget: minutes of training.
+        jobs: runs side by side.
+        conditions: what the steps were timed under.
 
     Raises:
-        ValueError: the data cannot be used, or there are records of runs with other settings.
+        ValueError: the data cannot be used, the steps are not timed yet, or there are records of other settings.
     """
-    budget = round(60 * common.pop("budget"), 3)
-    runs = [
-        Settings(model=model, seed=seed, budget_seconds=budget, **common) for seed in seeds or [0] for model in models
-    ]
     load_detection_data(source)  # unusable data are named at once
+    times = read_step_times(results, conditions)
+    if times is None:
+        raise ValueError(f"there is no {results / conditions.file_name}: run `time` first, with the machine quiet")
+    check_conditions(conditions, times)
+    missing = [model for model in models if model not in times["models"]]
+    if missing:
+        raise ValueError(f"the steps of {', '.join(missing)} are not timed yet: run `time --model {missing[0]}`")
+    runs = [
+        Settings(model=model, seed=seed, budget_seconds=round(60 * budget, 3), **asdict(conditions))
+        for seed in seeds or [0]
+        for model in models
+    ]
     pending = [settings for settings in runs if not is_done(results / settings.file_name, settings)]
-    typer.echo(f"{len(runs) - len(pending)} runs are done, {len(pending)} to do")
-    for settings in pending:
-        typer.echo(f"{settings.model}, seed {settings.seed}: {budget / 60:g} minutes of training")
-        # A process each: memory that one run has mapped or fragmented does not slow down the next.
-        os.environ["OMP_NUM_THREADS"] = str(settings.threads)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            record = pool.submit(run_one, settings, source, make_train).result()
-        write_record(results / settings.file_name, record)
-        typer.echo(summary(record))
+    typer.echo(f"{len(runs) - len(pending)} runs are done, {len(pending)} to do, of {budget:g} minutes each")
+    threads = max(1, CORES // jobs)
+    with one_process(threads, jobs) as pool:
+        tasks = [
+            pool.submit(run_one, settings, times["models"][settings.model], source, make_train, threads)
+            for settings in pending
+        ]
+        for task in as_completed(tasks):
+            record = task.result()
+            write_record(results / Settings(**record["settings"]).file_name, record)
+            typer.echo(summary(record))
 
 
-def run_one(settings: Settings, source: str, make_train: MakeTrain) -> Record:
+def run_one(settings: Settings, timed: dict[str, Any], source: str, make_train: MakeTrain, threads: int) -> Record:
     """Train one model; return the record of the run."""
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(threads)
     data = load_detection_data(source, seed=settings.seed)  # as `hf-detr train` does
-    training = train_for(settings.budget_seconds, settings.cpu_time, make_train(settings, source, data))
+    training = train_for(
+        settings.budget_seconds,
+        timed["step_seconds"],
+        timed["steps_per_epoch"],
+        make_train(settings.model, source, settings.image_size, settings.seed),
+    )
     return {
         "settings": asdict(settings),
         "train_images": len(data["train"]),
@@ -124,8 +179,9 @@ def run_one(settings: Settings, source: str, make_train: MakeTrain) -> Record:
 def summary(record: Record) -> str:
     """One line about a run."""
     metrics = ", ".join(f"{name} {record['metrics'][name]:.3f}" for name in ("AP", "AP50", "AP75"))
+    settings = record["settings"]
     return (
-        f"{record['settings']['model']}: {metrics} after {record['seconds']:.0f} s, {record['epochs']} epochs, "
+        f"{settings['model']}, seed {settings['seed']}: {metrics} after {record['epochs']} epochs, "
         f"{record['images_per_second']} images/s, {record['peak_memory_mib']} MiB"
     )
 

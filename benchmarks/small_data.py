@@ -1,12 +1,13 @@
 """How good a detector becomes on little data in a given time: hf_detr against the detectors of transformers.
 
-    python benchmarks/small_data.py run --data path/to/bccd --budget 20 --model ours --seed 0 --seed 1 --seed 2
-    python benchmarks/small_data.py run --data path/to/bccd --budget 20 --model detr --model rt_detr_v2
+    python benchmarks/small_data.py time --data path/to/bccd            # the only part that needs a quiet machine
+    python benchmarks/small_data.py run --data path/to/bccd --model ours --seed 0 --seed 1 --seed 2 --jobs 2
+    python benchmarks/small_data.py run --data path/to/bccd --model detr --model rt_detr_v2
     python benchmarks/small_data.py report
 
 Everything starts from random weights, sees images of the same size and uses the same threads. The peers have a
 ResNet-18, ours one of half the width. `ours` is `hf-detr train` with its defaults; the peers and their recipe are in
-peers.py. What the clock counts is said in timed_training.py. Every run is a process of its own and leaves one JSON
+peers.py. How time is counted is said in timed_training.py. Every run is a process of its own and leaves one JSON
 file; runs that have left theirs are not repeated.
 """
 
@@ -17,26 +18,28 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from datasets import DatasetDict
 from peers import PEERS, train_peer
 from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
 from runs import (
     CORES,
     RESULTS,
     BudgetOption,
-    CpuTimeOption,
+    JobsOption,
     Record,
     ResultsOption,
+    RoundsOption,
     SeedOption,
-    Settings,
     ThreadsOption,
     check_models,
     read_records,
     run_all,
+    time_all,
 )
+from steps import Conditions
 from timed_training import Train
 from transformers import TrainerCallback
 
+from hf_detr.data import load_detection_data
 from hf_detr.training.recipe import default_image_size
 from hf_detr.training.run import RunOptions, run_training
 
@@ -49,52 +52,78 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich
 
 
 def train_ours(
-    source: str, image_size: int, seed: int, epochs: int, callbacks: Sequence[TrainerCallback]
+    source: str, image_size: int, seed: int, epochs: float, callbacks: Sequence[TrainerCallback]
 ) -> dict[str, Any]:
-    """Run `hf-detr train` with its defaults, into a folder that is thrown away."""
+    """Run `hf-detr train` with its defaults for whole epochs, into a folder that is thrown away."""
     with tempfile.TemporaryDirectory() as folder:
         size = {} if image_size == IMAGE_SIZE else {"image_size": image_size}
-        options = RunOptions(data=source, output=Path(folder) / "model", epochs=epochs, seed=seed, **size)
+        options = RunOptions(data=source, output=Path(folder) / "model", epochs=max(1, int(epochs)), seed=seed, **size)
         return run_training(options, callbacks)
 
 
 def train_theirs(
-    model: str, data: DatasetDict, image_size: int, seed: int, epochs: int, callbacks: Sequence[TrainerCallback]
+    model: str, source: str, image_size: int, seed: int, epochs: float, callbacks: Sequence[TrainerCallback]
 ) -> dict[str, Any]:
     """Train a peer, in a folder that is thrown away."""
+    data = load_detection_data(source, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         return train_peer(PEERS[model], data, Path(folder), epochs, callbacks, shortest_edge=image_size, seed=seed)
 
 
-def make_train(settings: Settings, source: str, data: DatasetDict) -> Train:
-    """Return the training that the settings name."""
-    if settings.model == OURS:
-        return partial(train_ours, source, settings.image_size, settings.seed)
-    return partial(train_theirs, settings.model, data, settings.image_size, settings.seed)
+def make_train(model: str, source: str, image_size: int, seed: int) -> Train:
+    """Return the training of a model of this benchmark."""
+    if model == OURS:
+        return partial(train_ours, source, image_size, seed)
+    return partial(train_theirs, model, source, image_size, seed)
+
+
+DataOption = Annotated[str, typer.Option(help="A folder of detection data, or 'synthetic' for the built-in set.")]
+ModelOption = Annotated[
+    list[str] | None, typer.Option(help=f"One of {', '.join(TITLES)}; repeat it for several. Without it: all.")
+]
+ImageSizeOption = Annotated[
+    int, typer.Option(help="Shortest edge of the images in pixels; by default that of `hf-detr train`.", min=64)
+]
+
+
+def conditions_of(data: str, threads: int, image_size: int) -> Conditions:
+    """Return what the time of a step depends on."""
+    name = data.replace(":", "-") if data.startswith("synthetic") else Path(data).resolve().name
+    return Conditions(benchmark=BENCHMARK, data=name, threads=threads, image_size=image_size)
+
+
+@app.command()
+def time(
+    data: DataOption,
+    model: ModelOption = None,
+    rounds: RoundsOption = 3,
+    threads: ThreadsOption = CORES,
+    image_size: ImageSizeOption = IMAGE_SIZE,
+    results: ResultsOption = RESULTS,
+) -> None:
+    """Time the training steps of models in turns; nothing else may run meanwhile. Times known are kept."""
+    try:
+        models = check_models(model, list(TITLES))
+        time_all(models, data, make_train, results, rounds, conditions_of(data, threads, image_size))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 @app.command()
 def run(
-    data: Annotated[str, typer.Option(help="A folder of detection data, or 'synthetic' for the built-in set.")],
-    model: Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(TITLES)}; repeat it for several. Without it: all.")
-    ] = None,
+    data: DataOption,
+    model: ModelOption = None,
     seed: SeedOption = None,
     budget: BudgetOption = 20.0,
-    cpu_time: CpuTimeOption = False,
     threads: ThreadsOption = CORES,
-    image_size: Annotated[
-        int, typer.Option(help="Shortest edge of the images in pixels; by default that of `hf-detr train`.", min=64)
-    ] = IMAGE_SIZE,
+    jobs: JobsOption = 1,
+    image_size: ImageSizeOption = IMAGE_SIZE,
     results: ResultsOption = RESULTS,
 ) -> None:
     """Train models for a fixed time each and write one JSON file a run. Finished runs are not repeated."""
-    name = data.replace(":", "-") if data.startswith("synthetic") else Path(data).resolve().name
     try:
-        run_all(
-            check_models(model, list(TITLES)), seed, data, make_train, results, benchmark=BENCHMARK, data=name,
-            budget=budget, cpu_time=cpu_time, threads=threads, image_size=image_size,
-        )  # fmt: skip
+        models = check_models(model, list(TITLES))
+        run_all(models, seed, data, make_train, results, budget, jobs, conditions_of(data, threads, image_size))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
 
@@ -164,19 +193,18 @@ def ratio(ours: float, theirs: float) -> str:
 
 def commands(data: str, by_model: dict[str, list[Record]]) -> list[str]:
     """The commands that make these runs."""
-    lines = []
+    settings = next(iter(by_model.values()))[0]["settings"]
+    options = {
+        "--data": data.replace("-", ":") if data.startswith("synthetic") else f"path/to/{data}",
+        "--threads": settings["threads"],
+        "--image-size": settings["image_size"],
+    }
+    given = " ".join(f"{name} {value}" for name, value in options.items())
+    lines = [f"python benchmarks/{BENCHMARK}.py time {given}"]
     for model, runs in by_model.items():
-        settings = runs[0]["settings"]
-        options = {
-            "--data": data.replace("-", ":") if data.startswith("synthetic") else f"path/to/{data}",
-            "--model": model,
-            "--budget": f"{settings['budget_seconds'] / 60:g}",
-            "--threads": settings["threads"],
-            "--image-size": settings["image_size"],
-        }
-        given = " ".join(f"{name} {value}" for name, value in options.items())
+        budget = runs[0]["settings"]["budget_seconds"] / 60
         seeds = "".join(f" --seed {run['settings']['seed']}" for run in runs)
-        lines.append(f"python benchmarks/{BENCHMARK}.py run {given}{seeds}{' --cpu-time' * settings['cpu_time']}")
+        lines.append(f"python benchmarks/{BENCHMARK}.py run {given} --model {model} --budget {budget:g}{seeds}")
     return [*lines, f"python benchmarks/{BENCHMARK}.py report"]
 
 

@@ -1,7 +1,9 @@
-"""Training for a given time: what the clock counts, how many epochs fit, and what a run leaves behind.
+"""Training for a given time on a machine that is never quiet for long: steps are timed first, then counted.
 
-Only training counts: loading and augmenting images, forward, backward, optimizer. Building the model, compiling,
-evaluating and saving do not.
+How long a step takes is measured while nothing else runs, all models in turns (`steps.py`). A run then trains for as
+many steps as fit into the budget at that speed, so its outcome does not depend on what else the machine does
+meanwhile, and repeats exactly. Only training counts: loading and augmenting images, forward, backward, optimizer.
+Building the model, compiling, evaluating and saving do not.
 """
 
 import math
@@ -10,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -19,62 +22,35 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from hf_detr.evaluation.coco_metrics import SUMMARY_NAMES
 from hf_detr.hub.evidence import hardware_line
 
-WARM_UP_STEPS = 3
-"""Steps of the throw-away model before its steps are timed: kernels are compiled and memory is allocated in them."""
-LEAST_TIMED_STEPS = 5
-CALIBRATION_SHARE = 0.03
-"""Steps are timed for this share of the budget."""
-AIM = 0.97
-"""Epochs are planned for this share of the budget: a run that is cut off never reaches its low learning rates."""
+WARM_UP_STEPS = 2
+"""Steps before the clock starts: kernels are compiled and memory is allocated in them."""
+LEAST_TIMED_STEPS = 3
 UNLIMITED_EPOCHS = 1000
 PACKAGES = ("torch", "torchvision", "transformers", "timm")
 
-Train = Callable[[int, Sequence[TrainerCallback]], dict[str, Any]]
-"""Trains for a number of epochs with callbacks; returns the result of `CocoMetrics` for the model that comes out."""
+Train = Callable[[float, Sequence[TrainerCallback]], dict[str, Any]]
+"""Trains for a number of epochs, not always a whole one, with callbacks; returns the result of `CocoMetrics` for the
+model that comes out."""
 
 
-class Clock:
-    """Seconds between `resume` and `pause`; starts paused.
-
-    Args:
-        cpu_time: count the CPU seconds of all threads of this process instead of the wall-clock.
-    """
-
-    def __init__(self, cpu_time: bool = False):
-        self.read = time.process_time if cpu_time else time.perf_counter
-        self.counted = 0.0
-        self.since: float | None = None
-
-    def resume(self) -> None:
-        """Count from now on."""
-        if self.since is None:
-            _wait_for_device()
-            self.since = self.read()
-
-    def pause(self) -> None:
-        """Stop counting."""
-        self.counted = self.seconds()
-        self.since = None
-
-    def seconds(self) -> float:
-        """Return what was counted so far."""
-        if self.since is None:
-            return self.counted
-        _wait_for_device()
-        return self.counted + self.read() - self.since
+class StepsAreTimedError(Exception):
+    """Ends a training whose steps have been timed, without what would follow it."""
 
 
 class StepTimer(TrainerCallback):
-    """Stops a training as soon as its steps have been timed; it is not evaluated before.
+    """Ends a training by an exception as soon as its steps have been timed; it is never evaluated.
 
     Args:
-        clock: a fresh one.
         seconds: how long to time steps.
+
+    Attributes:
+        step_seconds: the mean time of a step.
+        steps_per_epoch: how many steps one pass over the data takes.
     """
 
-    def __init__(self, clock: Clock, seconds: float):
-        self.clock = clock
+    def __init__(self, seconds: float):
         self.seconds = seconds
+        self.start = math.nan
         self.step_seconds = math.nan
         self.steps_per_epoch = 0
 
@@ -82,119 +58,88 @@ class StepTimer(TrainerCallback):
         """Time the step."""
         control.should_evaluate = control.should_save = False
         timed = state.global_step - WARM_UP_STEPS
+        if timed < 0:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        now = time.perf_counter()
         if timed == 0:
-            self.clock.resume()
-        elif timed >= LEAST_TIMED_STEPS and self.clock.seconds() >= self.seconds:
-            self.clock.pause()
-            self.step_seconds = self.clock.seconds() / timed
+            self.start = now
+        elif timed >= LEAST_TIMED_STEPS and now - self.start >= self.seconds:
+            self.step_seconds = (now - self.start) / timed
             self.steps_per_epoch = round(state.max_steps / args.num_train_epochs)
-            control.should_training_stop = True
+            raise StepsAreTimedError
 
 
-class TrainingBudget(TrainerCallback):
-    """Times a training without its evaluations and checkpoints, and ends it when its time is used up.
-
-    Add it last: what other callbacks do at an evaluation is not counted either.
+class LearningCurve(TrainerCallback):
+    """Notes what is known of a training and the metrics of its evaluations.
 
     Args:
-        clock: a fresh one.
-        seconds: the budget.
+        step_seconds: the time of a step.
 
     Attributes:
-        curve: for each evaluation the `seconds`, `step` and COCO metrics.
-        facts: what is known of the training: parameters, batch size, learning rate, planned and done steps.
+        points: for each evaluation the `seconds` of training before it, `step` and COCO metrics.
+        facts: parameters, batch size, learning rate, steps and epochs.
     """
 
-    def __init__(self, clock: Clock, seconds: float):
-        self.clock = clock
-        self.seconds = seconds
-        self.curve: list[dict[str, float]] = []
+    def __init__(self, step_seconds: float):
+        self.step_seconds = step_seconds
+        self.points: list[dict[str, float]] = []
         self.facts: dict[str, Any] = {}
-        self.is_training = False
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        """Start the clock."""
+        """Note what is trained."""
         self.facts = {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "batch_size": args.per_device_train_batch_size,
             "learning_rate": args.learning_rate,
-            "planned_steps": state.max_steps,
-            "planned_epochs": args.num_train_epochs,
         }
-        self.is_training = True
-        self.clock.resume()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        """End the training if its time is over, with an evaluation."""
-        if self.clock.seconds() >= self.seconds and not control.should_training_stop:
-            control.should_training_stop = control.should_evaluate = True
-            control.should_save = args.save_strategy != "no"
-        self._pause_for(control)
-
-    def on_epoch_end(self, args, state, control, **kwargs):
-        """Stop the clock if there is something to do other than training."""
-        self._pause_for(control)
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        """Note the metrics and go on, unless a checkpoint is still to be written."""
-        if not self.is_training:
+        """Note the metrics; those after the last step may be asked for again."""
+        if self.points and self.points[-1]["step"] == state.global_step:
             return
         names = {f"eval_{name}": name for name in SUMMARY_NAMES}
         values = {names[name]: value for name, value in metrics.items() if name in names}
-        self.curve.append({"seconds": round(self.clock.seconds(), 2), "step": state.global_step, **values})
-        if not control.should_save:
-            self._go_on(control)
-
-    def on_save(self, args, state, control, **kwargs):
-        """Go on."""
-        self._go_on(control)
+        seconds = round(state.global_step * self.step_seconds, 2)
+        self.points.append({"seconds": seconds, "step": state.global_step, **values})
 
     def on_train_end(self, args, state, control, **kwargs):
-        """Stop the clock for good."""
-        self.clock.pause()
-        self.is_training = False
-        steps = state.global_step
-        self.facts |= {"steps": steps, "epochs": round(state.epoch, 2), "is_cut": steps < self.facts["planned_steps"]}
-
-    def _go_on(self, control: TrainerControl) -> None:
-        if not control.should_training_stop:  # else only the best checkpoint is still to be loaded
-            self.clock.resume()
-
-    def _pause_for(self, control: TrainerControl) -> None:
-        if control.should_evaluate or control.should_save or control.should_training_stop:
-            self.clock.pause()
+        """Note how long it was."""
+        self.facts |= {"steps": state.global_step, "epochs": round(state.epoch, 2)}
 
 
-def train_for(seconds: float, cpu_time: bool, train: Train) -> dict[str, Any]:
-    """Train for `seconds` with as many whole epochs as fit; return the record of the run.
+def time_steps(seconds: float, train: Train) -> tuple[float, int]:
+    """Return the seconds of a step and the steps of an epoch, from a model that is thrown away."""
+    timer = StepTimer(seconds)
+    with suppress(StepsAreTimedError):
+        train(UNLIMITED_EPOCHS, [timer])
+    return timer.step_seconds, timer.steps_per_epoch
 
-    The steps are timed first, on a model that is thrown away.
-    """
-    timer = StepTimer(Clock(cpu_time), CALIBRATION_SHARE * seconds)
-    train(UNLIMITED_EPOCHS, [timer])
-    epochs = max(1, int(AIM * seconds / (timer.step_seconds * timer.steps_per_epoch)))
-    budget = TrainingBudget(Clock(cpu_time), seconds)
-    metrics = train(epochs, [budget])
-    used = budget.clock.seconds()
+
+def train_for(seconds: float, step_seconds: float, steps_per_epoch: int, train: Train) -> dict[str, Any]:
+    """Train for as many steps as fit into `seconds`; return the record of the training."""
+    curve = LearningCurve(step_seconds)
+    metrics = train(max(1, int(seconds / step_seconds)) / steps_per_epoch, [curve])
     return {
-        "seconds": round(used, 2),
-        "calibrated_step_seconds": round(timer.step_seconds, 4),
-        **budget.facts,
+        "seconds": round(curve.facts["steps"] * step_seconds, 2),
+        "step_seconds": step_seconds,
+        **curve.facts,
         "metrics": {name: metrics[name] for name in SUMMARY_NAMES},
         "per_class": metrics["per_class"],
-        "curve": budget.curve,
+        "curve": curve.points,
         "peak_memory_mib": peak_memory_mib(),
-        "machine": hardware_line(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        **machine_and_versions(),
     }
+
+
+def machine_and_versions() -> dict[str, Any]:
+    """Return what a result was measured with."""
+    versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+    return {"machine": hardware_line(), "versions": versions}
 
 
 def peak_memory_mib() -> int:
     """Return the most memory that this process ever held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))  # bytes there, kibibytes elsewhere
-
-
-def _wait_for_device() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

@@ -23,7 +23,7 @@ def script() -> Iterator[Callable[[str], ModuleType]]:
 
 @pytest.fixture
 def two_steps(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make trainings as short as they can be: two steps to calibrate, two images a batch."""
+    """Make trainings as short as they can be: one step to warm up and one to time, two images a batch."""
     monkeypatch.setattr(script("timed_training"), "WARM_UP_STEPS", 1)
     monkeypatch.setattr(script("timed_training"), "LEAST_TIMED_STEPS", 1)
     monkeypatch.setattr(script("peers"), "BATCH_SIZE", 2)

@@ -14,9 +14,8 @@ DATA = "synthetic:6"
 
 def settings(script, benchmark, model):
     return script("runs").Settings(
-        benchmark=benchmark, model=model, data="synthetic-6", seed=0, budget_seconds=0.01, cpu_time=False, threads=1,
-        image_size=128,
-    )  # fmt: skip
+        benchmark=benchmark, model=model, data="synthetic-6", seed=0, budget_seconds=0.01, threads=1, image_size=128
+    )
 
 
 @pytest.mark.parametrize(
@@ -28,16 +27,26 @@ def settings(script, benchmark, model):
 )
 def test_every_model_trains_and_leaves_a_record(benchmark, model, script, two_steps):
     threads = torch.get_num_threads()
-    record = script("runs").run_one(settings(script, benchmark, model), DATA, script(benchmark).make_train)
+    timed = {"step_seconds": 0.5, "steps_per_epoch": 3}
+    run_one, make_train = script("runs").run_one, script(benchmark).make_train
+    record = run_one(settings(script, benchmark, model), timed, DATA, make_train, 1)
     torch.set_num_threads(threads)
-    assert record["steps"] == 1
-    assert record["is_cut"]
-    assert record["seconds"] > 0
+    assert record["epochs"] == 1
+    assert record["seconds"] == 0.5 * record["steps"] > 0
     assert 4e6 < record["parameters"] < 21e6
     assert record["train_images"] == 6
-    assert [point["step"] for point in record["curve"]] == [1]
+    assert [point["step"] for point in record["curve"]] == [record["steps"]]
     assert record["metrics"]["AP"] == pytest.approx(record["curve"][0]["AP"])
     json.dumps(record)
+
+
+@pytest.mark.parametrize("model", ["ours", "detr"])
+def test_the_steps_of_a_model_are_timed(model, script, two_steps):
+    step_seconds, steps_per_epoch = script("timed_training").time_steps(
+        0.0, script("small_data").make_train(model, DATA, 128, 0)
+    )
+    assert step_seconds > 0
+    assert steps_per_epoch == (2 if model == "ours" else 3)  # batches of 4 and of 2
 
 
 @pytest.mark.parametrize("name", ["detr", "deformable_detr", "rt_detr_v2", "d_fine"])
@@ -129,8 +138,8 @@ def records(script, tmp_path):
     results = tmp_path / "results"
     for model, seed, precision in (("ours", 0, 0.5), ("ours", 1, 0.6), ("detr", 0, 0.001)):
         run = script("runs").Settings(
-            benchmark="small_data", model=model, data="cells", seed=seed, budget_seconds=60.0, cpu_time=False,
-            threads=2, image_size=256,
+            benchmark="small_data", model=model, data="cells", seed=seed, budget_seconds=60.0, threads=2,
+            image_size=256,
         )  # fmt: skip
         metrics = dict.fromkeys(script("timed_training").SUMMARY_NAMES, precision) | {"AP_small": -1.0}
         record = {
@@ -154,7 +163,8 @@ def test_the_report_goes_between_the_markers(records, script, tmp_path):
     assert "old" not in text
     assert "| hf_detr | 13.0 | 0.550 (0.500 to 0.600) |" in text
     assert "| transformers DETR | 13.0 | 0.001 |" in text
-    assert "--model ours --budget 1 --threads 2 --image-size 256 --seed 0 --seed 1" in text
+    assert "small_data.py time --data path/to/cells --threads 2 --image-size 256\n" in text
+    assert "--threads 2 --image-size 256 --model ours --budget 1 --seed 0 --seed 1\n" in text
     assert (tmp_path / "benchmark_cells.png").stat().st_size > 1000
     assert CliRunner().invoke(script("small_data").app, arguments).exit_code == 0
     assert page.read_text() == text
@@ -186,6 +196,7 @@ def test_bad_records_are_named(records, script, tmp_path):
     ("arguments", "message"),
     [
         (["--data", "nowhere"], "there is no such folder"),
+        (["--data", "synthetic:6"], "run `time` first"),
         (["--data", "synthetic:6", "--model", "yolo"], "there is no model 'yolo'; choose from ours, detr"),
     ],
 )

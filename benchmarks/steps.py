@@ -1,0 +1,102 @@
+"""How long a training step of each model takes, measured in turns while nothing else runs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import geometric_mean, median
+from typing import Any
+
+from timed_training import machine_and_versions
+
+from hf_detr.files import replace_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What the time of a step depends on, besides the model.
+
+    Attributes:
+        benchmark: the benchmark that asks for it.
+        data: what the data set is called in reports.
+        threads: of PyTorch.
+        image_size: the shortest edge of the images in pixels.
+    """
+
+    benchmark: str
+    data: str
+    threads: int
+    image_size: int
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file of step times."""
+        return f"steps_{self.benchmark}_{self.data}.json"
+
+
+StepTimes = dict[str, Any]
+"""`conditions`, `machine`, `versions`, and `models`: name -> `step_seconds`, `steps_per_epoch`, the `rounds`."""
+
+
+def combine(
+    conditions: Conditions, known: StepTimes | None, rounds: Sequence[Mapping[str, tuple[float, int]]]
+) -> StepTimes:
+    """Add the step times of a session to those known.
+
+    The machine of another session may be faster or slower: what is timed again keeps its time and is the yardstick
+    that the others are brought to its speed with.
+
+    Args:
+        conditions: of the steps.
+        known: the times of earlier sessions, if any.
+        rounds: name -> (seconds of a step, steps of an epoch), of each round.
+
+    Raises:
+        ValueError: the known times are of other conditions, or none of their models was timed again.
+    """
+    measured = {name: median(times[name][0] for times in rounds) for name in rounds[0]}
+    per_epoch = {name: steps for name, (_, steps) in rounds[0].items()}
+    models, scale = {}, 1.0
+    if known is not None:
+        check_conditions(conditions, known)
+        models = dict(known["models"])
+        yardsticks = [name for name in measured if name in models]
+        if not yardsticks:
+            raise ValueError(f"time at least one of {', '.join(models)} along, to compare the speed of the machine")
+        scale = geometric_mean(models[name]["step_seconds"] / measured[name] for name in yardsticks)
+    for name in measured:
+        models.setdefault(
+            name,
+            {
+                "step_seconds": round(measured[name] * scale, 4),
+                "steps_per_epoch": per_epoch[name],
+                "rounds": [round(times[name][0], 4) for times in rounds],
+                "speed_of_machine": round(scale, 4),
+            },
+        )
+    about = machine_and_versions() if known is None else {name: known[name] for name in ("machine", "versions")}
+    return {"conditions": asdict(conditions), **about, "models": models}
+
+
+def check_conditions(conditions: Conditions, known: StepTimes) -> None:
+    """Check that step times are those of the conditions.
+
+    Raises:
+        ValueError: they are not.
+    """
+    found = known["conditions"]
+    if found != asdict(conditions):
+        raise ValueError(f"the step times in {conditions.file_name} are those of {found}: move the file away")
+
+
+def read_step_times(folder: Path, conditions: Conditions) -> StepTimes | None:
+    """Return the step times in a folder of results, if there are any."""
+    path = folder / conditions.file_name
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def write_step_times(folder: Path, conditions: Conditions, times: StepTimes) -> None:
+    """Write the step times; nobody reads half of them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(times, indent=1) + "\n"
+    replace_file(folder / conditions.file_name, lambda beside: beside.write_text(text, encoding="utf-8"))
