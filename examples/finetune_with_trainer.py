@@ -86,11 +86,10 @@ def main() -> None:
     trainer.train()
 
     # 4. The best model, its metrics, and a folder that `pipeline("object-detection", model=…)` loads.
-    metrics = trainer.evaluate()
+    result = trainer.evaluate_by_class()
     trainer.save_model(options.output)
     if trainer.is_world_process_zero():
-        result = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-        print(format_table({**result, "per_class": trainer.per_class}))
+        print(format_table(result))
 
 
 if __name__ == "__main__":

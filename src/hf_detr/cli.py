@@ -4,7 +4,6 @@ What a command needs is imported inside it: asking for help should not wait for 
 """
 
 import json
-import os
 import shlex
 import sys
 import tempfile
@@ -20,12 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from hf_detr.benchmarking.commands import app as bench
+from hf_detr.ranks import first_to_report, rank
 
 app = typer.Typer(
     help="Train, evaluate and use object detectors of the DETR family.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(bench, name="bench")
-console = Console(quiet=os.environ.get("RANK", "0") != "0")
+console = Console(quiet=rank() != 0)
 
 DEMO_FOLDER = Path("demo-output")
 # About ten minutes on two CPU cores.
@@ -83,7 +83,6 @@ def train(
     """Train a model and write it, its card and its results to a folder."""
     options = {name: value for name, value in locals().items() if name not in ("push_to_hub", "private")}
     with clear_errors():
-        from hf_detr.ranks import rank
         from hf_detr.training.run import RunOptions, run_training
         from hf_detr.training.settings import parse_settings
 
@@ -149,11 +148,9 @@ def evaluate(
                 detector, image_processor = load_detector(model)
             args = HfDetrTrainingArguments(scratch, per_device_eval_batch_size=batch_size)
             trainer = HfDetrTrainer(detector, args, processing_class=image_processor)
-            metrics = trainer.evaluate(undecoded(splits[split]))
-            metrics = {name.removeprefix("eval_"): value for name, value in metrics.items()}
-            result = {**metrics, "per_class": trainer.per_class}
+            result = trainer.evaluate_by_class(undecoded(splits[split]))
             print_metrics(result)
-            if output is not None and is_first_rank():
+            if output is not None and rank() == 0:
                 text = json.dumps(result, indent=1)
                 replace_file(output, lambda path: path.write_text(text, encoding="utf-8"))
 
@@ -197,7 +194,7 @@ def predict(
         options |= {"sources": tuple(sources), "formats": tuple(formats.split(","))}
         summary = run_prediction(PredictionOptions(**options), console)
         console.print(f"{summary.detections} detections on {summary.images} images: {output}", soft_wrap=True)
-        if summary.failed and is_first_rank():
+        if summary.failed and rank() == 0:
             failed = f"{summary.failed} of {summary.images} images could not be read: {output / 'failed.json'}"
             typer.echo(f"hf-detr: {failed}", err=True)
     if summary.failed:
@@ -275,7 +272,7 @@ def clear_errors() -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # for reading and writing weights, a moment
-    if not is_first_rank():
+    if rank() != 0:
         warnings.simplefilter("ignore")
         logging.set_verbosity_error()
     try:
@@ -301,15 +298,8 @@ def without_traceback(message: str) -> str:
 
 def report_once(message: str) -> None:
     """Print an error, unless another rank has printed the same."""
-    from hf_detr.ranks import first_to_report
-
     if first_to_report(message):
         typer.echo(f"hf-detr: {message}", err=True)
-
-
-def is_first_rank() -> bool:
-    """Return whether this process is the one that speaks, of those that torchrun or `accelerate launch` started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def draw_with_pipeline(folder: Path) -> Path:

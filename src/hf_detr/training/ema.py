@@ -42,6 +42,8 @@ class WeightAverage(TrainerCallback):
         self.share = share
         self.was_skipped = was_skipped
         self.average: dict[str, Tensor] = {}
+        # The model's tensors beside the average of each: looking them up takes longer than following them.
+        self._live: dict[str, Tensor] = {}
         self.is_applied = False
 
     @property
@@ -51,17 +53,18 @@ class WeightAverage(TrainerCallback):
 
     def start(self) -> None:
         """Let the average be the present state of the model."""
-        self.average = {name: value.detach().clone() for name, value in training_state(self.model).items()}
+        self._live = training_state(self.model)
+        self.average = {name: value.detach().clone() for name, value in self._live.items()}
 
     def stop(self) -> None:
         """Forget the average; the model stays as it is."""
-        self.average = {}
+        self.average, self._live = {}, {}
 
     @torch.no_grad()
     def update(self, decay: float) -> None:
         """Let the average follow the model by one step."""
         averages, values = [], []
-        for name, value in training_state(self.model).items():
+        for name, value in self._live.items():
             if value.is_floating_point():
                 averages.append(self.average[name])
                 values.append(value.detach())
@@ -75,7 +78,7 @@ class WeightAverage(TrainerCallback):
         if not self.is_running:
             yield
             return
-        weights = {name: value.detach().clone() for name, value in training_state(self.model).items()}
+        weights = {name: value.detach().clone() for name, value in self._live.items()}
         self._write(self.average)
         self.is_applied = True
         try:
@@ -86,8 +89,7 @@ class WeightAverage(TrainerCallback):
 
     @torch.no_grad()
     def _write(self, state: dict[str, Tensor]) -> None:
-        live = training_state(self.model)
-        torch._foreach_copy_([live[name] for name in state], list(state.values()))
+        torch._foreach_copy_([self._live[name] for name in state], list(state.values()))
 
     def share_statistics(self) -> None:
         """Take the buffers of process 0, which are those saved: each process measured its own batches."""
@@ -96,7 +98,7 @@ class WeightAverage(TrainerCallback):
 
     def save_training_weights(self, folder: str | Path) -> None:
         """Write the weights that the optimizer works on to a checkpoint."""
-        state = {name: value.detach().contiguous() for name, value in training_state(self.model).items()}
+        state = {name: value.detach().contiguous() for name, value in self._live.items()}
         save_file(state, Path(folder) / TRAINING_WEIGHTS)
 
     def resume(self, folder: str | Path) -> None:

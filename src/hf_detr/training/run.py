@@ -147,8 +147,7 @@ def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback
     for callback in callbacks:
         trainer.add_callback(callback)
     trainer.train(resume_from_checkpoint=checkpoint)
-    metrics = {name.removeprefix("eval_"): value for name, value in trainer.evaluate().items()}
-    result = {**metrics, "per_class": trainer.per_class}
+    result = trainer.evaluate_by_class()
     save_model_folder(options, trainer, result)
     return result
 

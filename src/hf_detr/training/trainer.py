@@ -301,6 +301,11 @@ class HfDetrTrainer(Trainer):
         with self._averaged():
             return super().evaluate(*args, **kwargs)
 
+    def evaluate_by_class(self, eval_dataset: Dataset | None = None) -> dict[str, Any]:
+        """Evaluate; return the metrics without the prefix "eval_", and `per_class`, as `CocoMetrics` names them."""
+        metrics = {name.removeprefix("eval_"): value for name, value in self.evaluate(eval_dataset).items()}
+        return {**metrics, "per_class": self.per_class}
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, during training with the average of its weights; see `Trainer.save_model`."""
         with self._averaged():
