@@ -24,7 +24,7 @@ from hf_detr.modeling.boxes import (
     generalised_box_iou,
     inverse_sigmoid,
 )
-from hf_detr.modeling.losses import SIGMOID_LOSSES, Criterion, SupervisedSet
+from hf_detr.modeling.losses import SIGMOID_LOSSES, Background, Criterion, SupervisedSet, background
 from hf_detr.modeling.matching import HungarianMatcher, Matches, Targets
 from hf_detr.modeling.position import SinePositionEmbedding
 from shared import SHARED_FOLDER
@@ -214,10 +214,10 @@ def test_the_assignment_is_the_cheapest(queries: int, objects: int, seed: int, s
     matched = matches.matched[0, 0]
     chosen = matches.query_index[0, 0][matched]
     assert len(set(chosen.tolist())) == len(chosen) == min(queries, objects)
-    total = float(costs[chosen, matched.nonzero()[:, 0]].sum())
+    total = float(costs[matched.nonzero()[:, 0], chosen].sum())
     size = min(queries, objects)
     best = min(
-        sum(float(costs[q, o]) for q, o in zip(some_queries, some_objects, strict=True))
+        sum(float(costs[o, q]) for q, o in zip(some_queries, some_objects, strict=True))
         for some_queries in itertools.permutations(range(queries), size)
         for some_objects in itertools.combinations(range(objects), size)
     )
@@ -469,19 +469,25 @@ def test_the_order_of_queries_does_not_matter(
 @given(st.sampled_from(QUALITY_AWARE), st.floats(0.01, 0.99), st.floats(0.02, 1))
 def test_the_best_score_is_the_target_and_grows_with_the_fit(classification: str, score: float, quality: float):
     """At the object's own class no score is better than the target, which is monotone in the IoU."""
-    present = torch.tensor([True, True]).view(1, 1, 2, 1)
-    fit = torch.tensor([quality, 1.0], dtype=torch.float64).view(1, 1, 2, 1)  # a perfect box: nothing is stretched
+    fit = torch.tensor([quality, 1.0], dtype=torch.float64).view(1, 1, 2)  # a perfect box: nothing is stretched
 
     def terms(probability: Tensor) -> tuple[Tensor, Tensor]:
-        target, weight = SIGMOID_LOSSES[classification](probability, present, fit, 0.25)
+        target, weight = SIGMOID_LOSSES[classification].at_objects(probability, fit, 0.25)
         return target, weight * torch.nn.functional.binary_cross_entropy(probability, target, reduction="none")
 
     at_score = torch.full_like(fit, score)
     target, loss = terms(at_score)
     best = target.clamp(1e-9, 1 - 1e-9)
     entropy = terms(best)[1]
-    assert (target[0, 0, 0] <= target[0, 0, 1]).all()
+    assert target[0, 0, 0] <= target[0, 0, 1]
     assert (loss >= entropy - 1e-9).all()
+
+
+@pytest.mark.parametrize("gamma", [1.5, 2.0])
+def test_the_gradient_of_the_background_is_that_of_its_equation(gamma: float):
+    logits = torch.linspace(-8, 8, 33, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(Background.apply(logits, gamma), background(logits, gamma), rtol=1e-12, atol=0)
+    assert torch.autograd.gradcheck(Background.apply, (logits, gamma))
 
 
 def test_a_position_modulated_cost_prefers_the_box_to_the_score():

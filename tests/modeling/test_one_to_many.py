@@ -112,6 +112,22 @@ def test_each_object_is_found_by_several_queries_and_counts_once():
         torch.testing.assert_close(criterion.box_losses(found)[name], value)
 
 
+@pytest.mark.parametrize("counts", [(2, 0, 1), (1, 2), (0, 2)])
+def test_padding_is_never_an_object(counts: tuple[int, ...]):
+    """Images of a batch have different numbers of objects; each is matched as if it were alone."""
+    _, model = pair("dino-resnet-50-4scale", num_one_to_many_queries=7, one_to_many_repeats=3)
+    annotations = labels(*counts)
+    targets = model.prepare_targets(annotations, torch.float32)
+    logits, boxes = torch.randn(2, len(counts), 7, model.config.num_labels), torch.rand(2, len(counts), 7, 4)
+    found = model.criterion.matcher(logits, boxes, targets, repeats=3)
+    assert torch.equal(found.matched, targets.repeat(3).valid.expand_as(found.matched))
+    for image, annotation in enumerate(annotations):
+        alone = Targets.from_labels([annotation], torch.float32).repeat(3)
+        matches = model.criterion.matcher(logits[:, image, None], boxes[:, image, None], alone)
+        slots = found.matched[0, image]
+        assert torch.equal(found.query_index[:, image, slots], matches.query_index[:, 0])
+
+
 def test_selected_ones_are_the_next_best_proposals():
     """A model with 17 queries starts where one with 10 and 7 does: its contents follow from the places."""
     seen = {}

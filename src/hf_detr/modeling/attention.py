@@ -306,10 +306,12 @@ class DeformableAttention(nn.Module):
         scale = memory.valid_ratios[:, None, None, :, None]
         centre = reference_points[:, :, None, None, None, :2] * scale
         if reference_points.shape[-1] == 2:
-            sizes = [[width, height] for height, width in memory.spatial_shapes]
-            return centre + offsets / torch.tensor(sizes, dtype=centre.dtype, device=centre.device)[:, None]
+            cells = [[1 / width, 1 / height] for height, width in memory.spatial_shapes]
+            return torch.addcmul(
+                centre, offsets, torch.tensor(cells, dtype=centre.dtype, device=centre.device)[:, None]
+            )
         size = reference_points[:, :, None, None, None, 2:] * scale
-        return centre + offsets / self.num_points * size * 0.5
+        return torch.addcmul(centre, offsets, size, value=0.5 / self.num_points)
 
 
 class DeformableSelfAttention(DeformableAttention):

@@ -22,20 +22,23 @@ def box_xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 
 def box_area(boxes_xyxy: Tensor) -> Tensor:
     """Areas (...) of boxes (..., 4) given as left, top, right, bottom."""
-    size = boxes_xyxy[..., 2:] - boxes_xyxy[..., :2]
-    return size[..., 0] * size[..., 1]
+    left, top, right, bottom = boxes_xyxy.unbind(-1)
+    return (right - left) * (bottom - top)
 
 
 def box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     """Element-wise intersection over union of two broadcastable sets of xyxy boxes.
 
+    Coordinate by coordinate, which is several times faster where those of all boxes lie side by side (`planar`).
+
     Returns:
         (iou, union area), each of the broadcast shape without the last dimension. Two empty boxes have IoU 0.
     """
-    top_left = torch.maximum(boxes1_xyxy[..., :2], boxes2_xyxy[..., :2])
-    bottom_right = torch.minimum(boxes1_xyxy[..., 2:], boxes2_xyxy[..., 2:])
-    overlap = (bottom_right - top_left).clamp(min=0)
-    intersection = overlap[..., 0] * overlap[..., 1]
+    left1, top1, right1, bottom1 = boxes1_xyxy.unbind(-1)
+    left2, top2, right2, bottom2 = boxes2_xyxy.unbind(-1)
+    width = (torch.minimum(right1, right2) - torch.maximum(left1, left2)).clamp(min=0)
+    height = (torch.minimum(bottom1, bottom2) - torch.maximum(top1, top2)).clamp(min=0)
+    intersection = width * height
     union = box_area(boxes1_xyxy) + box_area(boxes2_xyxy) - intersection
     return intersection / union.clamp(min=torch.finfo(union.dtype).tiny), union
 
@@ -43,11 +46,17 @@ def box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> tuple[Tensor, Tensor]:
 def generalised_box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
     """Element-wise generalised IoU (Rezatofighi et al. 2019) of two broadcastable sets of xyxy boxes, in [-1, 1]."""
     iou, union = box_iou(boxes1_xyxy, boxes2_xyxy)
-    top_left = torch.minimum(boxes1_xyxy[..., :2], boxes2_xyxy[..., :2])
-    bottom_right = torch.maximum(boxes1_xyxy[..., 2:], boxes2_xyxy[..., 2:])
-    hull = (bottom_right - top_left).clamp(min=0)
-    hull_area = hull[..., 0] * hull[..., 1]
+    left1, top1, right1, bottom1 = boxes1_xyxy.unbind(-1)
+    left2, top2, right2, bottom2 = boxes2_xyxy.unbind(-1)
+    width = (torch.maximum(right1, right2) - torch.minimum(left1, left2)).clamp(min=0)
+    height = (torch.maximum(bottom1, bottom2) - torch.minimum(top1, top2)).clamp(min=0)
+    hull_area = width * height
     return iou - (hull_area - union) / hull_area.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def planar(boxes: Tensor) -> Tensor:
+    """The same (..., 4) boxes, laid out in memory one coordinate after the other."""
+    return boxes.movedim(-1, 0).contiguous().movedim(0, -1)
 
 
 def inverse_sigmoid(probabilities: Tensor, eps: float) -> Tensor:

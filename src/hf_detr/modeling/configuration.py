@@ -51,7 +51,8 @@ class HfDetrConfig(PreTrainedConfig):
         encoder_position_scale: scale the encoder's positions by a function of the content (DAB-DETR).
         cross_attention: "dense", "conditional" (Meng et al. 2021) or "deformable" (Zhu et al. 2021).
         num_queries: the largest number of objects that the model can find in an image.
-        query_content: what a query starts with: "zeros", "learned", or "memory" (of the selected proposal).
+        query_content: what a query starts with: "zeros", "learned", "memory" (computed from the selected proposal's
+            place) or "token" (the selected token itself, as in RT-DETR, Zhao et al. 2024).
         query_reference: where a query looks first: "none", a learned "point" or "box", or "selected" from the
             proposals of the encoder (two-stage).
         query_position: "learned" (fixed over the layers) or "sine" (of the reference box, through an MLP).
@@ -69,6 +70,10 @@ class HfDetrConfig(PreTrainedConfig):
             to `one_to_many_repeats` of them (H-DETR, Jia et al. 2023: 1500 and 6); 0 is off. With selected references
             they start from the next best proposals. Nothing of them is left at inference.
         one_to_many_repeats, one_to_many_loss_coefficient: how often each object is found, and the weight of that.
+        dense_repeats: in training, every token of the memory predicts too, by heads of its own, and each object is
+            matched to this many tokens (after Co-DETR, Zong et al. 2023); 0 is off. Nothing of it is used at
+            inference.
+        dense_loss_coefficient: the weight of that.
         classification: "softmax" with a no-object class, or a sigmoid per class trained with "focal", "varifocal"
             (Zhang et al. 2021), "matchability" (DEIM, Huang et al. 2025) or "position_supervised" (Stable-DINO, Liu et
             al. 2023) loss; the last three teach the score how well the box fits.
@@ -130,7 +135,7 @@ class HfDetrConfig(PreTrainedConfig):
     encoder_position_scale: bool = False
     cross_attention: Literal["dense", "conditional", "deformable"] = "dense"
     num_queries: int = 100
-    query_content: Literal["zeros", "learned", "memory"] = "zeros"
+    query_content: Literal["zeros", "learned", "memory", "token"] = "zeros"
     query_reference: Literal["none", "point", "box", "selected"] = "none"
     query_position: Literal["learned", "sine"] = "learned"
     query_position_scale: bool = False
@@ -149,6 +154,8 @@ class HfDetrConfig(PreTrainedConfig):
     num_one_to_many_queries: int = 0
     one_to_many_repeats: int = 6
     one_to_many_loss_coefficient: float | int = 1
+    dense_repeats: int = 0
+    dense_loss_coefficient: float | int = 1
 
     classification: Literal["softmax", "focal", "varifocal", "matchability", "position_supervised"] = "softmax"
     class_cost: float | int = 1
@@ -252,9 +259,9 @@ class HfDetrConfig(PreTrainedConfig):
                 "query_reference='selected' takes proposals from encoder='deformable'.",
             ),
             (
-                self.query_content == "memory" and self.query_reference != "selected",
-                f"query_content='memory' is that of selected proposals; query_reference is '{self.query_reference}', "
-                "allowed is 'selected'.",
+                self.query_content in ("memory", "token") and self.query_reference != "selected",
+                f"query_content='{self.query_content}' is that of selected proposals; query_reference is "
+                f"'{self.query_reference}', allowed is 'selected'.",
             ),
             (
                 self.denoising != "none" and self.query_position != "sine",
@@ -266,6 +273,11 @@ class HfDetrConfig(PreTrainedConfig):
                 "'focal', 'varifocal', 'matchability' and 'position_supervised'.",
             ),
             (
+                self.query_content == "token" and self.denoising == "dn",
+                "query_content='token' leaves no feature free to mark denoising='dn' queries; allowed are 'none' and "
+                "'contrastive'.",
+            ),
+            (
                 self.num_one_to_many_queries < 0 or self.one_to_many_repeats < 1,
                 f"num_one_to_many_queries={self.num_one_to_many_queries} and one_to_many_repeats="
                 f"{self.one_to_many_repeats}: at least 0 and 1 are needed.",
@@ -274,6 +286,16 @@ class HfDetrConfig(PreTrainedConfig):
                 self.num_one_to_many_queries > 0 and self.classification == "softmax",
                 f"num_one_to_many_queries={self.num_one_to_many_queries} needs a sigmoid per class; classification is "
                 "'softmax', allowed are 'focal', 'varifocal', 'matchability' and 'position_supervised'.",
+            ),
+            (
+                self.dense_repeats < 0 or (self.dense_repeats > 0 and self.encoder != "deformable"),
+                f"dense_repeats={self.dense_repeats}, encoder='{self.encoder}': at least 0 is needed, and above 0 the "
+                "tokens of encoder='deformable'.",
+            ),
+            (
+                self.dense_repeats > 0 and self.classification == "softmax",
+                f"dense_repeats={self.dense_repeats} needs a sigmoid per class; classification is 'softmax', allowed "
+                "are 'focal', 'varifocal', 'matchability' and 'position_supervised'.",
             ),
             (
                 self.class_cost_position_power < 0,

@@ -5,7 +5,7 @@ Shapes: B batch, L decoder layers, Q queries, S memory tokens, D width, K classe
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from .backbone import Backbone
 from .configuration import HfDetrConfig
 from .decoder import Decoder
 from .denoising import Denoising, DenoisingPart
+from .dense_supervision import DenseSupervision
 from .encoder import Encoder
 from .heads import DetectionHeads
 from .losses import Criterion, SupervisedSet
@@ -47,6 +48,7 @@ class HfDetrModelOutput(ModelOutput):
         selected_indices: (B, Q) the tokens that were selected as queries.
         denoising: how the leading queries of `layer_logits` are supervised, in training with denoising.
         num_one_to_many: how many queries at the end of `layer_logits` are matched one to many, in training.
+        dense_logits, dense_boxes: those of every token, (B, S, K) and (B, S, 4), in training with dense supervision.
     """
 
     last_hidden_state: Tensor | None = None
@@ -63,6 +65,8 @@ class HfDetrModelOutput(ModelOutput):
     selected_indices: Tensor | None = None
     denoising: DenoisingPart | None = None
     num_one_to_many: int | None = None
+    dense_logits: Tensor | None = None
+    dense_boxes: Tensor | None = None
 
     @property
     def one_to_one(self) -> slice:
@@ -220,6 +224,7 @@ class HfDetrModel(HfDetrPreTrainedModel):
         else:
             self.queries = LearnedQueries(config, config.num_queries, config.num_one_to_many_queries)
         self.denoising = Denoising(config) if config.denoising != "none" else None
+        self.dense = DenseSupervision(config) if config.dense_repeats else None
         self.decoder = Decoder(config)
         self.heads = DetectionHeads(config, config.decoder_layers if config.box_refinement == "per_layer" else 1)
         self.post_init()
@@ -256,6 +261,7 @@ class HfDetrModel(HfDetrPreTrainedModel):
         if self.denoising is not None:
             queries, part = self.denoising(queries, targets)
         decoded = self.decoder(queries, memory, self.heads, all_layers)
+        dense_logits, dense_boxes = (None, None) if self.dense is None or targets is None else self.dense(memory)
         proposals = queries.proposals
         return HfDetrModelOutput(
             last_hidden_state=decoded.last_hidden_state,
@@ -272,6 +278,8 @@ class HfDetrModel(HfDetrPreTrainedModel):
             selected_indices=proposals.indices if proposals else None,
             denoising=part,
             num_one_to_many=queries.num_one_to_many,
+            dense_logits=dense_logits,
+            dense_boxes=dense_boxes,
         )
 
     def resolve_outputs(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[bool, bool]:
@@ -303,6 +311,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         self.class_agnostic_proposals = config.query_content == "memory"
         self.one_to_many_repeats = config.one_to_many_repeats
         self.one_to_many_weight = config.one_to_many_loss_coefficient
+        self.dense_repeats, self.dense_weight = config.dense_repeats, config.dense_loss_coefficient
         self.post_init()
 
     @can_return_tuple
@@ -424,9 +433,14 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
                 )
             )
         if outputs.num_one_to_many:
-            sets.append(
-                self.match_one_to_many(suffixes, logits[:, :, own.stop :], boxes[:, :, own.stop :], targets, num_boxes)
-            )
+            more = logits[:, :, own.stop :], boxes[:, :, own.stop :]
+            names = [f"_o2m{suffix}" for suffix in suffixes]
+            repeats, weight = self.one_to_many_repeats, self.one_to_many_weight
+            sets.append(self.match_one_to_many(names, *more, targets, num_boxes, repeats, weight))
+        if outputs.dense_logits is not None:
+            dense = outputs.dense_logits[None].to(dtype), outputs.dense_boxes[None].to(dtype)
+            repeats, weight = self.dense_repeats, self.dense_weight
+            sets.append(self.match_one_to_many(["_dense"], *dense, targets, num_boxes, repeats, weight))
         return sets
 
     def match(
@@ -437,13 +451,21 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         return SupervisedSet(suffixes, logits, boxes, targets, matches, num_boxes)
 
     def match_one_to_many(
-        self, suffixes: list[str], logits: Tensor, boxes: Tensor, targets: Targets, num_boxes: Tensor | float
+        self,
+        suffixes: list[str],
+        logits: Tensor,
+        boxes: Tensor,
+        targets: Targets,
+        num_boxes: Tensor | float,
+        repeats: int,
+        weight: float,
     ) -> SupervisedSet:
-        """A supervised set in which each object is found several times (H-DETR)."""
-        repeats = self.one_to_many_repeats
-        repeated = self.match(suffixes, logits, boxes, targets.repeat(repeats), num_boxes * repeats)
-        names = [f"_o2m{suffix}" for suffix in suffixes]
-        return replace(repeated, suffixes=names, kind="one_to_many", weight=self.one_to_many_weight)
+        """A supervised set in which each object is found `repeats` times (H-DETR)."""
+        matches: Matches = self.criterion.matcher(logits, boxes, targets, repeats)
+        repeated = targets.repeat(repeats)
+        return SupervisedSet(
+            suffixes, logits, boxes, repeated, matches, num_boxes * repeats, kind="one_to_many", weight=weight
+        )
 
 
 def count_boxes(targets: Targets) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
-from .boxes import box_cxcywh_to_xyxy, generalised_box_iou
+from .boxes import box_cxcywh_to_xyxy, generalised_box_iou, planar
 from .configuration import HfDetrConfig
 
 logger = logging.getLogger(__name__)
@@ -125,42 +125,50 @@ class HungarianMatcher:
         self.position_power = config.class_cost_position_power
 
     @torch.no_grad()
-    def __call__(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Matches:
+    def __call__(self, logits: Tensor, boxes: Tensor, targets: Targets, repeats: int = 1) -> Matches:
         """Match every layer and image.
 
         Args:
             logits: (L, B, Q, K).
             boxes: (L, B, Q, 4) normalised cxcywh.
+            targets: the objects.
+            repeats: how many queries each object is matched to; the matches are those of `targets.repeat(repeats)`.
         """
-        finite = logits.isfinite().all(-1) & boxes.isfinite().all(-1)
-        costs = self.costs(logits, boxes, targets).masked_fill(~finite[..., None], torch.nan)
         # the only copy to the host; the assignment works on objects × queries
-        host = costs.transpose(-1, -2).cpu().numpy()
+        host = self.costs(logits, boxes, targets).cpu().numpy()
         host = self._guard(host, targets)
-        query_index = np.zeros(host.shape[:-1], dtype=np.int64)
-        matched = np.zeros(host.shape[:-1], dtype=bool)
-        for layer, image in np.ndindex(*host.shape[:2]):
+        layers, batch, slots = host.shape[:-1]
+        query_index = np.zeros((layers, batch, repeats, slots), dtype=np.int64)
+        matched = np.zeros(query_index.shape, dtype=bool)
+        for layer, image in np.ndindex(layers, batch):
             count = targets.counts[image]
-            objects, queries = linear_sum_assignment(host[layer, image, :count])
-            query_index[layer, image, objects] = queries
-            matched[layer, image, objects] = True
+            rows, queries = linear_sum_assignment(np.tile(host[layer, image, :count], (repeats, 1)))
+            repeat, slot = divmod(rows, max(count, 1))
+            query_index[layer, image, repeat, slot] = queries
+            matched[layer, image, repeat, slot] = True
+        query_index, matched = (values.reshape(layers, batch, -1) for values in (query_index, matched))
         device = logits.device
         return Matches(torch.from_numpy(query_index).to(device), torch.from_numpy(matched).to(device))
 
     def costs(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
-        """(L, B, Q, T) cost of matching each query with each object of its own image."""
-        labels = targets.class_labels[None, :, None].expand(*logits.shape[:3], -1)
-        distance = torch.cdist(boxes, targets.boxes.to(boxes).expand(len(boxes), -1, -1, -1), p=1)
-        giou = generalised_box_iou(
-            box_cxcywh_to_xyxy(boxes)[:, :, :, None], box_cxcywh_to_xyxy(targets.boxes.to(boxes))[None, :, None]
-        )
-        probability = (logits.softmax(-1) if self.softmax else logits.sigmoid()).gather(-1, labels)
+        """(L, B, T, Q) cost of matching each object with each query of its own image, NaN for queries with one."""
+        wanted = targets.boxes.to(boxes)
+        placed, wanted_corners = planar(box_cxcywh_to_xyxy(boxes))[:, :, None], box_cxcywh_to_xyxy(wanted)[:, :, None]
+        giou = generalised_box_iou(placed, wanted_corners)
+        of_class = targets.class_labels[None, :, None].expand(*logits.shape[:3], -1)
+        scores = logits.softmax(-1).gather(-1, of_class) if self.softmax else logits.gather(-1, of_class).sigmoid()
+        probability = scores.transpose(-1, -2).contiguous()
         if self.position_power:
             probability = probability * ((giou + 1) / 2).clamp(min=0) ** self.position_power
-        return self.class_cost * self.class_term(probability) + self.bbox_cost * distance - self.giou_cost * giou
+        # 0, or NaN where any prediction of the query is not finite
+        not_a_number = 0 * (logits.sum(-1) + boxes.sum(-1))
+        costs = self.class_cost * self.class_term(probability) + not_a_number[:, :, None]
+        for coordinate, goal in zip(planar(boxes).unbind(-1), wanted.unbind(-1), strict=True):
+            costs += self.bbox_cost * (coordinate[:, :, None] - goal[..., None]).abs()
+        return costs.sub_(giou, alpha=self.giou_cost)
 
     def class_term(self, probability: Tensor) -> Tensor:
-        """(L, B, Q, T) class part of the cost, from the probability of each object's class."""
+        """(L, B, T, Q) class part of the cost, from the probability of each object's class."""
         if self.softmax:
             return -probability
         # the published constant inside the logarithms; it bounds the cost
@@ -173,7 +181,7 @@ class HungarianMatcher:
         finite = np.isfinite(costs)
         if finite.all():
             return costs
-        # columns beyond an image's own objects are padding and always finite with finite predictions
+        # rows beyond an image's own objects are padding and always finite with finite predictions
         images = [targets.image_ids[image] for image in np.flatnonzero(~finite.all(axis=(0, 2, 3)))]
         logger.warning(
             "Predictions for image ids %s are not finite (NaN or infinite); matched at the highest cost.", images

@@ -148,8 +148,8 @@ class SelectedQueries(nn.Module):
 
     Every token proposes a box around its cell, twice as large on each coarser level; a head of its own scores and
     moves it, and the best `num_queries` become references, detached. With `query_content="memory"` content and
-    position are computed from the reference (Deformable DETR); otherwise the content is learned (DINO). Queries to be
-    matched one to many take the next best tokens.
+    position are computed from the reference (Deformable DETR), with "token" the content is the selected token itself,
+    detached (RT-DETR); otherwise it is learned (DINO). Queries to be matched one to many take the next best tokens.
     """
 
     def __init__(self, config: HfDetrConfig):
@@ -157,13 +157,14 @@ class SelectedQueries(nn.Module):
         self.num_queries, self.width = config.num_queries, config.d_model // 2
         self.num_one_to_many = config.num_one_to_many_queries
         self.from_memory = config.query_content == "memory"
+        self.from_token = config.query_content == "token"
         self.projection = nn.Linear(config.d_model, config.d_model)
         self.projection_norm = nn.LayerNorm(config.d_model)
         self.heads = DetectionHeads(config, copies=1)
         if self.from_memory:
             self.reference_projection = nn.Linear(2 * config.d_model, 2 * config.d_model)
             self.reference_norm = nn.LayerNorm(2 * config.d_model)
-        else:
+        elif not self.from_token:
             self.content = nn.Embedding(config.num_queries, content_width(config))
             if self.num_one_to_many:
                 self.one_to_many_content = nn.Embedding(self.num_one_to_many, content_width(config))
@@ -188,7 +189,7 @@ class SelectedQueries(nn.Module):
             selected = self.heads.box_logits(0, pick(states, indices)) + pick(anchors, indices)
             references = selected.detach().sigmoid()
             proposals = Proposals(pick(logits, own), selected[:, : self.num_queries].sigmoid(), False, own)
-            content, position = self.learned_content(one_to_many)[: indices.shape[1]].expand(len(own), -1, -1), None
+            content, position = self.content_of(states, indices, one_to_many), None
         num_one_to_many = indices.shape[1] - own.shape[1]
         return Queries(content, position, references, proposals, num_one_to_many)
 
@@ -196,11 +197,14 @@ class SelectedQueries(nn.Module):
         """As `anchor_logits`."""
         return anchor_logits(memory)
 
-    def learned_content(self, one_to_many: bool) -> Tensor:
-        """(Q, D), on demand followed by the content of the queries matched one to many."""
-        if not (one_to_many and self.num_one_to_many):
-            return self.content.weight
-        return torch.cat([self.content.weight, self.one_to_many_content.weight])
+    def content_of(self, states: Tensor, indices: Tensor, one_to_many: bool) -> Tensor:
+        """(B, S, D) tokens and the (B, Q) selected ones → (B, Q, D), those matched one to many at the end."""
+        if self.from_token:
+            return pick(states, indices).detach()
+        content = self.content.weight
+        if one_to_many and self.num_one_to_many:
+            content = torch.cat([content, self.one_to_many_content.weight])
+        return content[: indices.shape[1]].expand(len(indices), -1, -1)
 
     def derive(self, references: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Content and position from the sine embedding of the selected boxes (x, y, w, h)."""
