@@ -27,7 +27,13 @@ PAGE = ROOT / "docs" / "ablation.md"
 MEASURES = ("AP", "AP50")
 
 BASELINE = "baseline"
-BASELINE_FIELDS = {"classification": "focal", "class_cost_position_power": 0, "num_one_to_many_queries": 0}
+BASELINE_FIELDS = {
+    "classification": "focal",
+    "class_cost_position_power": 0,
+    "num_one_to_many_queries": 0,
+    "dense_repeats": 0,
+    "query_content": "learned",
+}
 BASELINE_AUGMENTATION = "flip"
 # What differs from the baseline: fields of `HfDetrConfig`, or `augmentation` as of `hf-detr train`.
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -39,8 +45,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "stable_matching": {"classification": "position_supervised", "class_cost_position_power": 0.5},
     "one_to_many": {"num_one_to_many_queries": 100, "one_to_many_repeats": 6},
     "dense_one_to_one": {"augmentation": "strong"},
+    "dense_supervision": {"dense_repeats": 6},
+    "token_content": {"query_content": "token"},
 }
-DEFAULT_VARIANTS = (*OPTIONS, "matchability+one_to_many", "matchability+dense_one_to_one")
+DEFAULT_VARIANTS = (*OPTIONS, "matchability+token_content", "matchability+token_content+dense_supervision")
 
 Record = dict[str, Any]
 

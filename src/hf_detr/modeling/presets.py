@@ -121,7 +121,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "parent": "dino-resnet-50-4scale",
         "id2label": None,
         "backbone": "resnet18",
-        "backbone_kwargs": {"channels": [32, 64, 128, 256]},  # half as wide: more steps in the same time teach it more
+        # half as wide, with a stem of three convolutions: more steps in the same time teach it more
+        "backbone_kwargs": {"channels": [32, 64, 128, 256], "stem_type": "deep", "stem_width": 16},
         "freeze_batch_norm": False,
         "frozen_stages": -1,
         "d_model": 128,
@@ -131,6 +132,8 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "decoder_ffn_dim": 512,
         "num_queries": 100,
         "num_denoising": 40,
+        "query_content": "token",
+        "dense_repeats": 6,
         # 3 AP above the focal loss after 300 steps on the built-in data (two seeds, a backbone of full width)
         "classification": "matchability",
         "learning_rate_multipliers": {},
