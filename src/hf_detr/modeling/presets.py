@@ -133,7 +133,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "num_queries": 100,
         "num_denoising": 40,
         "query_content": "token",
-        "dense_repeats": 6,
         # 3 AP above the focal loss after 300 steps on the built-in data (two seeds, a backbone of full width)
         "classification": "matchability",
         "learning_rate_multipliers": {},
