@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_detr.training.frozen_norms import fold_frozen_norms
 from hf_detr.training.parameter_groups import parameter_groups
 
 from .contest import BenchOptions, Comparison, Contestant, Lap, Work
@@ -35,10 +36,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
         ours, theirs = partial(our_model, preset, num_labels=NUM_LABELS), partial(their_model, preset)
         contestants = [
             Contestant("hf_detr", partial(step, ours)),
-            Contestant("hf_detr, channels_last", partial(step, ours, channels_last=True)),
-            Contestant(
-                "hf_detr, channels_last, bfloat16", partial(step, ours, channels_last=True, half=True), "bfloat16"
-            ),
+            Contestant("hf_detr, bfloat16", partial(step, ours, half=True), "bfloat16"),
             Contestant("transformers", partial(step, theirs)),
             Contestant("transformers, bfloat16", partial(step, theirs, half=True), "bfloat16"),
         ]
@@ -56,15 +54,13 @@ def training_step(
     options: BenchOptions,
     batch: int,
     side: int,
-    channels_last: bool = False,
     half: bool = False,
 ) -> Work:
     """A step as `Trainer` makes it: AdamW in its fused form, gradients clipped at 0.1; autocast for bfloat16."""
     torch.manual_seed(0)
     model = make().train().to(options.device)
+    fold_frozen_norms(model)  # as our trainer does; there are none of ours in other models
     pixels = pixels_of((batch, side, side), options.device)
-    if channels_last:
-        model, pixels = model.to(memory_format=torch.channels_last), pixels.to(memory_format=torch.channels_last)
     mask = torch.ones(batch, side, side, dtype=torch.int64, device=options.device)
     labels = random_labels(batch, OBJECTS, NUM_LABELS, options.device)
     groups = parameter_groups(model, 1e-6, 1e-4, {"backbone": 0.1})  # the weights should stay where they are

@@ -25,10 +25,7 @@ def fold_batch_norms(body: nn.Module, num_channels: int = 3) -> nn.Module:
         body: gives a list of maps for (B, num_channels, height, width).
         num_channels: of the pictures.
     """
-    reference = next(body.parameters())
-    generator = torch.Generator().manual_seed(0)
-    # of batch 2 and several windows: some backbones refuse less
-    picture = torch.randn(2, num_channels, 128, 160, generator=generator).to(reference)
+    picture = small_picture(body, num_channels)
     folded = copy.deepcopy(body)
     names = {module: name for name, module in folded.named_modules()}
     for norm, convolution in feeding_convolutions(folded, picture).items():
@@ -36,11 +33,24 @@ def fold_batch_norms(body: nn.Module, num_channels: int = 3) -> nn.Module:
         # timm's norms may carry the activation that follows them
         rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
         folded.set_submodule(names[norm], nn.Sequential(*rest) if rest else nn.Identity())
-    for found, expected in zip(folded(picture), body(picture), strict=True):
-        if (found - expected).abs().max() > _LARGEST_DEVIATION * expected.abs().max():
-            logger.warning("The batch norms of this backbone cannot be folded into its convolutions; they stay.")
-            return body
+    if not is_equal(folded(picture), body(picture)):
+        logger.warning("The batch norms of this backbone cannot be folded into its convolutions; they stay.")
+        return body
     return folded
+
+
+def small_picture(body: nn.Module, num_channels: int) -> Tensor:
+    """Noise for a backbone to run on: a batch of 2 and several windows, as some refuse less."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(2, num_channels, 128, 160, generator=generator).to(next(body.parameters()))
+
+
+def is_equal(maps: list[Tensor], expected: list[Tensor]) -> bool:
+    """Whether two lists of maps are equal but for rounding."""
+    return all(
+        (found - wanted).abs().max() <= _LARGEST_DEVIATION * wanted.abs().max()
+        for found, wanted in zip(maps, expected, strict=True)
+    )
 
 
 def feeding_convolutions(body: nn.Module, picture: Tensor) -> dict[nn.Module, nn.Conv2d]:

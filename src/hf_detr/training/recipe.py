@@ -98,7 +98,8 @@ def training_arguments(
         per_device_train_batch_size=batch_size,
         per_device_eval_batch_size=batch_size,
         learning_rate=learning_rate,
-        # Second moments that look back over 1000 steps, as published, are too slow for runs of 300 to 3000: + 1.7 AP
+        # Second moments that look back over 1000 steps, as published, are slow for runs of that length: 1.7 AP above
+        # 0.999 after 300 steps on the built-in data (one seed).
         adam_beta2=0.98 if small else 0.999,
         seed=seed,
         ema=ema,

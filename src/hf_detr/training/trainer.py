@@ -21,6 +21,7 @@ from .callbacks import LossProgress
 from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
 from .ema import TRAINING_WEIGHTS, WeightAverage
 from .finite_steps import FiniteSteps, NonFiniteLossError
+from .frozen_norms import fold_frozen_norms
 from .matching_stability import MatchingStability
 from .packed_labels import pack_labels
 from .parameter_groups import parameter_groups
@@ -128,7 +129,11 @@ class HfDetrTrainer(Trainer):
         if self.model_wrapped is self.model:
             self.model.__dict__.pop("_is_accelerate_prepared", None)
         self._follow_training()
-        output = super().train(*args, **kwargs)
+        unfold_norms = fold_frozen_norms(self.model)
+        try:
+            output = super().train(*args, **kwargs)
+        finally:
+            unfold_norms()
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         if self._evaluated_step != (best or self.state.global_step):
             self._result = None  # that of other weights
