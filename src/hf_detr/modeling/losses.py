@@ -156,7 +156,7 @@ class Background(torch.autograd.Function):
         # of an exponent 2 or 1.5, faster than a power of any other
         weight = probability * (probability if gamma == 2 else probability ** (gamma - 1))
         # d/dx p^g s = p^g (g (1 - p) s + p), where s = -log(1 - p) and ds/dx = p
-        slope = (1 - probability).mul_(cross_entropy).mul_(gamma).add_(probability).mul_(weight)
+        slope = torch.addcmul(probability, 1 - probability, cross_entropy, value=gamma).mul_(weight)
         ctx.save_for_backward(slope)
         return cross_entropy.mul_(weight)
 

@@ -162,19 +162,20 @@ class HungarianMatcher:
             probability = probability * ((giou + 1) / 2).clamp(min=0) ** self.position_power
         # 0, or NaN where any prediction of the query is not finite
         not_a_number = 0 * (logits.sum(-1) + boxes.sum(-1))
-        costs = self.class_cost * self.class_term(probability) + not_a_number[:, :, None]
+        costs = self.class_term(probability).mul_(self.class_cost).add_(not_a_number[:, :, None])
         for coordinate, goal in zip(planar(boxes).unbind(-1), wanted.unbind(-1), strict=True):
-            costs += self.bbox_cost * (coordinate[:, :, None] - goal[..., None]).abs()
+            costs.add_((coordinate[:, :, None] - goal[..., None]).abs_(), alpha=self.bbox_cost)
         return costs.sub_(giou, alpha=self.giou_cost)
 
     def class_term(self, probability: Tensor) -> Tensor:
         """(L, B, T, Q) class part of the cost, from the probability of each object's class."""
         if self.softmax:
             return -probability
-        # the published constant inside the logarithms; it bounds the cost
-        positive = self.focal_alpha * (1 - probability) ** 2 * -(probability + 1e-8).log()
-        negative = (1 - self.focal_alpha) * probability**2 * -(1 - probability + 1e-8).log()
-        return positive - negative
+        # The published constant inside the logarithms bounds the cost. In place: there are many millions of pairs.
+        absent = 1 - probability
+        positive = (probability + 1e-8).log_().mul_(absent).mul_(absent).mul_(-self.focal_alpha)
+        negative = (absent + 1e-8).log_().mul_(probability).mul_(probability).mul_(self.focal_alpha - 1)
+        return positive.sub_(negative)
 
     @staticmethod
     def _guard(costs: np.ndarray, targets: Targets) -> np.ndarray:
