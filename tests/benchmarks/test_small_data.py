@@ -31,8 +31,8 @@ def test_every_model_trains_and_leaves_a_record(benchmark, model, script, two_st
     run_one, make_train = script("runs").run_one, script(benchmark).make_train
     record = run_one(settings(script, benchmark, model), timed, DATA, make_train, 1)
     torch.set_num_threads(threads)
-    assert record["epochs"] == 1
-    assert record["seconds"] == 0.5 * record["steps"] > 0
+    assert record["steps"] == (2 if model == "ours" else 1)  # ours trains for whole epochs
+    assert record["seconds"] == 0.5 * record["steps"]
     assert 4e6 < record["parameters"] < 21e6
     assert record["train_images"] == 6
     assert [point["step"] for point in record["curve"]] == [record["steps"]]

@@ -17,6 +17,8 @@ from .fusion import fuse_projections
 class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
     """What `optimize_for_inference` makes. Called like the plain model, without labels, always without gradients."""
 
+    channels_last: bool
+
     @torch.no_grad()
     def forward(
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None, labels: None = None, **options: Any
@@ -32,7 +34,8 @@ class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
             raise ValueError("An optimised model computes no losses: give the labels to the model it was made from.")
         if pixel_mask is not None and bool(pixel_mask.all()):
             pixel_mask = None
-        return super().forward(pixel_values.to(self.dtype), pixel_mask, **options)
+        layout = torch.channels_last if self.channels_last else torch.preserve_format
+        return super().forward(pixel_values.to(self.dtype, memory_format=layout), pixel_mask, **options)
 
     def train(self, mode: bool = True) -> "OptimizedHfDetrForObjectDetection":
         """Stay in evaluation mode. Raises ValueError for training."""
@@ -86,11 +89,10 @@ def optimize_for_inference(
     if not compile:  # the compiler cannot look into the tables of constants, and has its own ways
         keep_constants(optimised.model)
     optimised.__class__ = OptimizedHfDetrForObjectDetection
+    optimised.channels_last = is_convolutional(backbone.body) if channels_last is None else channels_last
     optimised.to(dtype)
-    if is_convolutional(backbone.body) if channels_last is None else channels_last:
+    if optimised.channels_last:
         backbone.to(memory_format=torch.channels_last)
-    else:
-        backbone.image_layout = torch.contiguous_format
     if compile:
         optimised.model.compile(mode=compile if isinstance(compile, str) else None, dynamic=False)
     return optimised

@@ -52,8 +52,6 @@ class Backbone(nn.Module):
         super().__init__()
         self.frozen_stages = config.frozen_stages
         self.num_channels = config.num_channels
-        # convolutions are as fast or faster with the channels last, norms and pooling much faster on a CPU
-        self.image_layout = torch.channels_last
         self.body = create_body(config, num_maps=max(1, config.num_feature_levels - 1))
         self.freeze()
         self.channels = self.body.feature_info.channels()
@@ -94,7 +92,9 @@ class Backbone(nn.Module):
 
     def feature_maps(self, pixel_values: Tensor) -> list[Tensor]:
         """(B, 3, height, width) images → raw maps (B, C, H, W), finest first."""
-        maps = self.body(pixel_values.contiguous(memory_format=self.image_layout))
+        if self.training:  # convolutions are as fast or faster with the channels last, norms and pooling much faster
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        maps = self.body(pixel_values)
         if self.norms is None:
             return [feature.permute(0, 3, 1, 2) for feature in maps] if self.channels_last else maps
         if not self.channels_last:
