@@ -27,7 +27,7 @@ def settings(script, benchmark, model):
 )
 def test_every_model_trains_and_leaves_a_record(benchmark, model, script, two_steps):
     threads = torch.get_num_threads()
-    timed = {"step_seconds": 0.5, "steps_per_epoch": 3}
+    timed = {"machine": "that of the steps", "models": {model: {"step_seconds": 0.5, "steps_per_epoch": 3}}}
     run_one, make_train = script("runs").run_one, script(benchmark).make_train
     record = run_one(settings(script, benchmark, model), timed, DATA, make_train, 1)
     torch.set_num_threads(threads)
@@ -35,6 +35,7 @@ def test_every_model_trains_and_leaves_a_record(benchmark, model, script, two_st
     assert record["seconds"] == 0.5 * record["steps"]
     assert 4e6 < record["parameters"] < 21e6
     assert record["train_images"] == 6
+    assert record["machine"] == "that of the steps"
     assert [point["step"] for point in record["curve"]] == [record["steps"]]
     assert record["metrics"]["AP"] == pytest.approx(record["curve"][0]["AP"])
     json.dumps(record)
