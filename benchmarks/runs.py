@@ -11,11 +11,10 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from steps import Conditions, StepTimes, check_conditions, combine, read_step_times, write_step_times
+from steps import Conditions, StepTimes, check_conditions, check_yardsticks, combine, read_step_times, write_json
 from timed_training import Train, time_steps, train_for
 
 from hf_detr.data import data_fingerprint, load_detection_data
-from hf_detr.files import replace_file
 
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -77,8 +76,7 @@ def time_all(
     """
     load_detection_data(source)
     known = read_step_times(results, conditions)
-    if known is not None:
-        check_conditions(conditions, known)
+    check_yardsticks(conditions, known, models)  # before minutes are spent
     measured = []
     for number in range(rounds):
         measured.append({})
@@ -88,7 +86,7 @@ def time_all(
                 measured[-1][model] = pool.submit(time_one, *arguments).result()
             typer.echo(f"round {number + 1}, {model}: {measured[-1][model][0]:.3f} s a step")
     times = combine(conditions, known, measured)
-    write_step_times(results, conditions, times)
+    write_json(results / conditions.file_name, times)
     return times
 
 
@@ -149,7 +147,7 @@ def run_all(
         tasks = [pool.submit(run_one, settings, times, source, make_train, threads) for settings in pending]
         for task in as_completed(tasks):
             record = task.result()
-            write_record(results / Settings(**record["settings"]).file_name, record)
+            write_json(results / Settings(**record["settings"]).file_name, record)
             typer.echo(summary(record))
 
 
@@ -228,13 +226,6 @@ def read_record(path: Path) -> Record:
     if not isinstance(record, dict) or not expected <= set(record):
         raise ValueError(f"{path} is not the record of a run, which has {sorted(expected)}: move it away")
     return record
-
-
-def write_record(path: Path, record: Record) -> None:
-    """Write the record of a run; nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=1) + "\n"
-    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
 def check_models(chosen: Sequence[str] | None, known: Sequence[str]) -> list[str]:

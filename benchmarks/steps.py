@@ -1,7 +1,7 @@
 """How long a training step of each model takes, measured in turns while nothing else runs."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import geometric_mean, median
@@ -56,14 +56,9 @@ def combine(
     """
     measured = {name: median(times[name][0] for times in rounds) for name in rounds[0]}
     per_epoch = {name: steps for name, (_, steps) in rounds[0].items()}
-    models, scale = {}, 1.0
-    if known is not None:
-        check_conditions(conditions, known)
-        models = dict(known["models"])
-        yardsticks = [name for name in measured if name in models]
-        if not yardsticks:
-            raise ValueError(f"time at least one of {', '.join(models)} along, to compare the speed of the machine")
-        scale = geometric_mean(models[name]["step_seconds"] / measured[name] for name in yardsticks)
+    yardsticks = check_yardsticks(conditions, known, measured)
+    models = {} if known is None else dict(known["models"])
+    scale = geometric_mean(models[name]["step_seconds"] / measured[name] for name in yardsticks) if yardsticks else 1.0
     for name in measured:
         models.setdefault(
             name,
@@ -89,14 +84,30 @@ def check_conditions(conditions: Conditions, known: StepTimes) -> None:
         raise ValueError(f"the step times in {conditions.file_name} are those of {found}: move the file away")
 
 
+def check_yardsticks(conditions: Conditions, known: StepTimes | None, models: Iterable[str]) -> list[str]:
+    """Return which models of a session have known times, to compare the speed of the machine by.
+
+    Raises:
+        ValueError: none has, or the known times are of other conditions.
+    """
+    if known is None:
+        return []
+    check_conditions(conditions, known)
+    yardsticks = [name for name in models if name in known["models"]]
+    if not yardsticks:
+        names = ", ".join(known["models"])
+        raise ValueError(f"time at least one of {names} along, to compare the speed of the machine")
+    return yardsticks
+
+
 def read_step_times(folder: Path, conditions: Conditions) -> StepTimes | None:
     """Return the step times in a folder of results, if there are any."""
     path = folder / conditions.file_name
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def write_step_times(folder: Path, conditions: Conditions, times: StepTimes) -> None:
-    """Write the step times; nobody reads half of them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(times, indent=1) + "\n"
-    replace_file(folder / conditions.file_name, lambda beside: beside.write_text(text, encoding="utf-8"))
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as JSON; nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=1) + "\n"
+    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))

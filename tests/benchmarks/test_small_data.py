@@ -148,7 +148,7 @@ def records(script, tmp_path):
             "parameters": 13_000_000, "epochs": 7.0, "images_per_second": 3.0, "metrics": metrics, "machine": "some",
             "versions": {"torch": "2"}, "curve": [{"seconds": 30.0, "step": 3, **metrics}],
         }  # fmt: skip
-        script("runs").write_record(results / run.file_name, record)
+        script("steps").write_json(results / run.file_name, record)
     return results
 
 

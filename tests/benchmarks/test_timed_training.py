@@ -78,7 +78,7 @@ def test_step_times_are_medians_of_rounds_in_turns(script, conditions, tmp_path)
         {"ours": (3.0, 10), "detr": (2.2, 5)},
         {"ours": (1.2, 10), "detr": (9.0, 5)},
     ]
-    steps.write_step_times(tmp_path, conditions, steps.combine(conditions, None, rounds))
+    steps.write_json(tmp_path / conditions.file_name, steps.combine(conditions, None, rounds))
     times = steps.read_step_times(tmp_path, conditions)
     assert {name: (model["step_seconds"], model["steps_per_epoch"]) for name, model in times["models"].items()} == {
         "ours": (1.2, 10), "detr": (2.2, 5),

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import images, labels, scenes, tiny_model
+from tiny import images, labels, overfit, tiny_model
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
 
@@ -83,14 +83,6 @@ def test_it_needs_tokens_that_know_their_place():
 def test_it_learns():
     torch.manual_seed(0)
     model = tiny_model("dino-resnet-50-4scale", dense_repeats=4, query_content="token", **NO_DROPOUT).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    pixel_values, annotations = scenes(2)
-    terms = []
-    for _ in range(20):
-        output = model(pixel_values, labels=annotations)
-        optimizer.zero_grad()
-        output.loss.backward()
-        optimizer.step()
-        terms.append({name: value.item() for name, value in output.loss_dict.items()})
-    assert terms[-1]["loss_bbox_dense"] < 0.6 * terms[0]["loss_bbox_dense"]
-    assert terms[-1]["loss_bbox"] < 0.6 * terms[0]["loss_bbox"]
+    first, last = overfit(model)
+    assert last["loss_bbox_dense"] < 0.6 * first["loss_bbox_dense"]
+    assert last["loss_bbox"] < 0.6 * first["loss_bbox"]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import images, labels, scenes, tiny_config, tiny_model
+from tiny import images, labels, overfit, tiny_config, tiny_model
 from torch import Tensor
 
 from hf_detr import HfDetrForObjectDetection
@@ -176,15 +176,7 @@ def test_all_options_together_learn():
         class_cost_position_power=0.5,
         **NO_DROPOUT,
     ).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    pixel_values, annotations = scenes(2)
-    terms = []
-    for _ in range(20):
-        output = model(pixel_values, labels=annotations)
-        optimizer.zero_grad()
-        output.loss.backward()
-        optimizer.step()
-        terms.append({name: value.item() for name, value in output.loss_dict.items()})
-    first, last = terms[0], terms[-1]  # of the boxes: the target of the class loss grows with their quality
+    first, last = overfit(model)
+    # of the boxes: the target of the class loss grows with their quality
     assert last["loss_bbox"] < 0.5 * first["loss_bbox"]
     assert last["loss_bbox_o2m"] < 0.9 * first["loss_bbox_o2m"]
