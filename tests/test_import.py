@@ -35,9 +35,19 @@ def test_import_needs_no_extra():
     assert done.stdout == "built\n", done.stderr
 
 
-HEAVY = ("transformers.modeling_utils", "torchvision", "timm", "numba", "scipy.optimize", "datasets")
+HEAVY = (
+    "transformers.models",
+    "transformers.modeling_utils",
+    "torchvision",
+    "timm",
+    "numba",
+    "scipy.optimize",
+    "datasets",
+)
 ORDERS = {
     "before": "import hf_detr; from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection",
+    "between": "from transformers import AutoConfig; "
+    "import hf_detr; from transformers import AutoImageProcessor, AutoModelForObjectDetection",
     "after": "from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection; import hf_detr",
 }
 

@@ -1,13 +1,15 @@
-"""Makes the model type known to the Auto classes and pipelines of transformers, if possible without loading it.
+"""Makes the model type known to the Auto classes and pipelines of transformers, if possible without loading either.
 
 transformers resolves its own model types by name: tables of strings, and the module `transformers.models.<type>` that
-has the classes. Entries made before the Auto classes are built from the tables cost nothing until they are used.
-Afterwards classes have to be registered, with all that they import.
+has the classes. Entries made before the Auto classes are built from the tables cost nothing until they are used; they
+are made as soon as the tables are imported, by whoever does it, because importing them takes transformers half a
+second. Where the Auto classes are there already, classes have to be registered, with all that they import.
 """
 
 import sys
-from importlib import import_module
 from types import ModuleType
+
+from wrapt import register_post_import_hook
 
 MODEL_TYPE = "hf_detr"
 CONFIG = "HfDetrConfig"
@@ -26,14 +28,22 @@ def register(package: ModuleType) -> None:
 
 
 def register_names(package: ModuleType) -> None:
-    """Enter the names into the tables of transformers, before anything is built from them."""
-    tables = import_module(f"{_AUTO}.auto_mappings")
+    """Have the names entered into the tables of transformers, before anything is built from them."""
+    register_post_import_hook(enter_names, f"{_AUTO}.auto_mappings")
+    register_post_import_hook(enter_models, f"{_AUTO}.modeling_auto")
+    sys.modules[f"transformers.models.{MODEL_TYPE}"] = package
+
+
+def enter_names(tables: ModuleType) -> None:
+    """Enter the configuration and the image processors."""
     tables.CONFIG_MAPPING_NAMES[MODEL_TYPE] = CONFIG
     tables.IMAGE_PROCESSOR_MAPPING_NAMES[MODEL_TYPE] = dict(IMAGE_PROCESSORS)
-    models = import_module(f"{_AUTO}.modeling_auto")
+
+
+def enter_models(tables: ModuleType) -> None:
+    """Enter the models."""
     for table, name in MODELS.items():
-        getattr(models, table)[MODEL_TYPE] = name
-    sys.modules[f"transformers.models.{MODEL_TYPE}"] = package
+        getattr(tables, table)[MODEL_TYPE] = name
 
 
 def register_classes(package: ModuleType) -> None:
