@@ -16,7 +16,7 @@ CONFIG = "HfDetrConfig"
 MODELS = {"MODEL_MAPPING_NAMES": "HfDetrModel", "MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES": "HfDetrForObjectDetection"}
 IMAGE_PROCESSORS = {"torchvision": "HfDetrImageProcessor", "pil": "HfDetrImageProcessorPil"}
 _AUTO = "transformers.models.auto"
-_BUILT_FROM_TABLES = (f"{_AUTO}.modeling_auto", f"{_AUTO}.image_processing_auto")
+_BUILT_FROM_TABLES = tuple(f"{_AUTO}.{kind}_auto" for kind in ("configuration", "modeling", "image_processing"))
 
 
 def register(package: ModuleType) -> None:
