@@ -45,9 +45,20 @@ def assert_equal(model: nn.Module, optimised: nn.Module, *arguments: Tensor) -> 
     torch.testing.assert_close(found.pred_boxes, expected.pred_boxes, rtol=0, atol=1e-4)
 
 
+@torch.no_grad()
+def assert_each_as_alone(model: nn.Module, optimised: nn.Module, pixel_values: Tensor, mask: Tensor) -> None:
+    found = optimised(pixel_values, mask)
+    assert found.encoder_last_hidden_state is None
+    for index in range(len(mask)):
+        height, width = int(mask[index].any(1).sum()), int(mask[index].any(0).sum())
+        expected = model(pixel_values[index : index + 1, :, :height, :width])
+        for name in ("logits", "pred_boxes", "last_hidden_state"):
+            torch.testing.assert_close(found[name][index : index + 1], expected[name], rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("preset", available_presets())
 def test_equal_to_the_plain_model(preset: str):
-    """Several shapes after another and again, with padding, with a mask that masks nothing, without one."""
+    """Several shapes after another and again, with a mask that masks nothing, without one; images of several sizes."""
     model = detector(preset)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimised = model.optimize_for_inference()
@@ -55,11 +66,14 @@ def test_equal_to_the_plain_model(preset: str):
     for arguments in (
         (images(2, 96, 128),),
         (images(2, 96, 128), full),
-        padded(2, 96, 128),
         (images(1, 128, 96),),
         (images(2, 96, 128, seed=3),),
     ):
         assert_equal(model, optimised, *arguments)
+    if optimised.removes_padding:
+        assert_each_as_alone(model, optimised, *padded(3, 128, 160))
+    else:
+        assert_equal(model, optimised, *padded(2, 96, 128))
     after = model.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -146,6 +160,46 @@ def test_pipeline_and_pictures_of_several_sizes(caplog: pytest.LogCaptureFixture
     for picture, found in zip(pictures, together, strict=True):
         [alone] = detect(model, processor, [picture], threshold=0.0)
         torch.testing.assert_close(found["scores"], alone["scores"], rtol=0, atol=1e-4)
+
+
+def test_images_of_one_size_run_together_without_their_padding():
+    model = detector("deformable-detr-resnet-50")
+    optimised = model.optimize_for_inference()
+    shapes = []
+    optimised.model.register_forward_pre_hook(lambda _, arguments: shapes.append(tuple(arguments[0].shape)))
+    mask = torch.zeros(4, 128, 160, dtype=torch.int64)
+    for index, (height, width) in enumerate(((128, 96), (96, 96), (128, 96), (96, 160))):
+        mask[index, :height, :width] = 1
+    pixel_values = images(4, 128, 160) * mask[:, None]
+    assert_each_as_alone(model, optimised, pixel_values, mask)
+    assert shapes == [(2, 3, 128, 96), (1, 3, 96, 96), (1, 3, 96, 160)]
+    outputs = optimised(pixel_values, mask)
+    for found, expected in zip(optimised(pixel_values, mask, return_dict=False), outputs.to_tuple(), strict=True):
+        assert torch.equal(found, expected)
+
+
+def test_an_image_with_fewer_tokens_than_queries_beside_a_larger_one():
+    optimised = detector("dino-resnet-50-4scale", num_queries=200).optimize_for_inference()
+    pixel_values, mask = padded(2, 128, 160)
+    pixel_values, mask[1] = pixel_values * mask[:, None], 0
+    mask[1, :96, :96] = 1
+    outputs = optimised(pixel_values, mask)
+    tokens = optimised(pixel_values[1:, :, :96, :96]).logits.shape[1]
+    assert outputs.logits.shape[1] == outputs.pred_boxes.shape[1] == 200 > tokens
+    assert outputs.logits[1, :tokens].isfinite().all()
+    assert (outputs.logits[1, tokens:].sigmoid() == 0).all()
+    assert outputs.pred_boxes.isfinite().all()
+
+
+def test_padding_that_must_stay():
+    """A hole in an image is no padding to cut off, and hidden states of several lengths are no tensor."""
+    model = detector("detr-resnet-50")
+    optimised = model.optimize_for_inference()
+    pixel_values, mask = padded(2, 96, 128)
+    assert_equal(model, optimised, pixel_values, mask.flip(2))
+    found = optimised(pixel_values, mask, output_hidden_states=True)
+    assert len(found.encoder_hidden_states) > 1
+    assert found.encoder_last_hidden_state is not None
 
 
 class Entangled(nn.Module):

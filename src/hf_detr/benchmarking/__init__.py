@@ -6,6 +6,7 @@ A suite is a module with `comparisons(options) -> Iterator[Comparison]`; this ta
 SUITES = {
     "inference": "Forward passes of presets, plain and optimised, against the same architecture of transformers.",
     "detectors": "Forward passes of detectors of every kind: ours, transformers', torchvision's, others if installed.",
+    "mixed_sizes": "Images of different sizes, one by one and as one batch.",
     "pipeline": "From a JPEG file to detections, with the time outside the forward pass apart.",
     "training_step": "One optimizer step: forward, matching and losses, backward, update.",
     "matching": "Matching and losses alone, forward and backward, by objects in an image.",

@@ -12,12 +12,14 @@ from hf_detr.modeling.detr import HfDetrForObjectDetection, HfDetrObjectDetectio
 from .constants import keep_constants
 from .folding import fold_batch_norms
 from .fusion import fuse_projections
+from .grouping import image_sizes, run_by_size
 
 
 class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
     """What `optimize_for_inference` makes. Called like the plain model, without labels, always without gradients."""
 
     channels_last: bool
+    removes_padding: bool
 
     @torch.no_grad()
     def forward(
@@ -25,7 +27,10 @@ class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
     ) -> HfDetrObjectDetectionOutput:
         """Detect objects; arguments and outputs as in `HfDetrForObjectDetection`.
 
-        Images are converted to the dtype of the model. A mask without padding is dropped.
+        Images are converted to the dtype of the model. A mask without padding is dropped. On a CPU images of
+        different sizes, padded to a batch, run without their padding, those of one size together: each gets what it
+        would get alone, and `encoder_last_hidden_state`, whose length would differ, is None. Asking for attentions or
+        hidden states, a compiled model or a backbone that does not convolve keep the padding.
 
         Raises:
             ValueError: when labels are given.
@@ -34,8 +39,20 @@ class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
             raise ValueError("An optimised model computes no losses: give the labels to the model it was made from.")
         if pixel_mask is not None and bool(pixel_mask.all()):
             pixel_mask = None
+        asks_for_more = any(value for name, value in options.items() if name.startswith("output_"))
+        if pixel_mask is not None and self.removes_padding and pixel_values.device.type == "cpu" and not asks_for_more:
+            sizes = image_sizes(pixel_mask)
+            if sizes is not None:
+                return self.without_padding(pixel_values, sizes, options.get("return_dict", True))
         layout = torch.channels_last if self.channels_last else torch.preserve_format
         return super().forward(pixel_values.to(self.dtype, memory_format=layout), pixel_mask, **options)
+
+    def without_padding(
+        self, pixel_values: Tensor, sizes: list[tuple[int, int]], return_dict: bool | None
+    ) -> HfDetrObjectDetectionOutput | tuple[Tensor, ...]:
+        """Detect objects in images of the given heights and widths, cut out of their padded batch."""
+        outputs = HfDetrObjectDetectionOutput(**run_by_size(self.forward, pixel_values, sizes))
+        return outputs if return_dict in (None, True) else outputs.to_tuple()
 
     def train(self, mode: bool = True) -> "OptimizedHfDetrForObjectDetection":
         """Stay in evaluation mode. Raises ValueError for training."""
@@ -62,8 +79,8 @@ def optimize_for_inference(
     """The same detector, faster, for inference only; with float32 its outputs are equal up to rounding.
 
     Batch norms are folded into convolutions, linear layers that read the same tensor become one, images are laid out
-    channels last, masks without padding are dropped, and what depends only on the shape of the images is computed once
-    per shape.
+    channels last, masks without padding are dropped, on a CPU padding is not computed, and what depends only on the
+    shape of the images is computed once per shape.
 
     Args:
         model: any detector of the family; its mode does not matter.
@@ -89,7 +106,9 @@ def optimize_for_inference(
     if not compile:  # the compiler cannot look into the tables of constants, and has its own ways
         keep_constants(optimised.model)
     optimised.__class__ = OptimizedHfDetrForObjectDetection
-    optimised.channels_last = is_convolutional(backbone.body) if channels_last is None else channels_last
+    convolves = is_convolutional(backbone.body)
+    optimised.channels_last = convolves if channels_last is None else channels_last
+    optimised.removes_padding = convolves and not compile  # patches must fit; the compiler begins anew for each shape
     optimised.to(dtype)
     if optimised.channels_last:
         backbone.to(memory_format=torch.channels_last)
