@@ -16,6 +16,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration import HfDetrConfig
 from .deformable import deformable_attention
+from .dropout import dropout as drop
 from .position import sine_reference_embedding
 
 
@@ -85,7 +86,7 @@ def eager_attention(
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
-    dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
+    dropped = drop(weights, dropout, module.training)
     return (dropped @ value).transpose(1, 2), weights
 
 
@@ -114,14 +115,18 @@ class DenseAttention(nn.Module):
         Returns:
             ((B, Q, D) update, (B, N, Q, S) weights or None).
         """
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        name = self.config._attn_implementation
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
+        dropout = self.dropout if self.training else 0.0
+        if dropout and name == "sdpa" and query.device.type == "cpu":
+            attention = eager_attention  # PyTorch's does the same, with a slower dropout
         states, weights = attention(
             self,
             query,
             key,
             value,
             attention_mask=mask,
-            dropout=self.dropout if self.training else 0.0,
+            dropout=dropout,
             scaling=query.shape[-1] ** -0.5,
         )
         return self.out_proj(states.flatten(2)), weights

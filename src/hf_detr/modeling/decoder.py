@@ -18,6 +18,7 @@ from .attention import (
     SpatialQuery,
 )
 from .configuration import HfDetrConfig
+from .dropout import Dropout
 from .encoder import FeedForward
 from .heads import DetectionHeads
 from .position import sine_reference_embedding
@@ -55,7 +56,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.cross_attn_norm = nn.LayerNorm(config.d_model)
         self.ffn = FeedForward(config, config.decoder_ffn_dim)
         self.ffn_norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self,

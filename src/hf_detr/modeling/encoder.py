@@ -12,6 +12,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import MEMORY_SELF_ATTENTIONS, MLP, Memory
 from .backbone import FeatureMap
 from .configuration import HfDetrConfig
+from .dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -21,7 +22,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.d_model, hidden_dim)
         self.activation = ACT2FN[config.activation_function]
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
         self.fc2 = nn.Linear(hidden_dim, config.d_model)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.self_attn_norm = nn.LayerNorm(config.d_model)
         self.ffn = FeedForward(config, config.encoder_ffn_dim)
         self.ffn_norm = nn.LayerNorm(config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, states: Tensor, position: Tensor, memory: Memory, grid: Tensor | None
