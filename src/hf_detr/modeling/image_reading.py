@@ -83,7 +83,7 @@ def _decode(picture: PIL.Image.Image, convert_rgb: bool | None, name: str) -> np
     if picture.has_transparency_data:
         layer = picture.convert("RGBA")
         picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(picture.convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _tensor_from_array(array: np.ndarray, name: str) -> Tensor:

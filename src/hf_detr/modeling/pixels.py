@@ -13,6 +13,9 @@ from torch import Tensor
 from transformers.image_transforms import get_size_with_aspect_ratio
 from transformers.image_utils import SizeDict
 
+_BAND = 64
+"""Rows of an image that are rescaled and normalised at once."""
+
 
 def resized_size(image_size: tuple[int, int], size: SizeDict) -> tuple[int, int]:
     """The size of an image after resizing as `HfDetrImageProcessor` describes it; no side is less than a pixel."""
@@ -72,18 +75,29 @@ def normalise(
     channels, device = images[0].shape[0], images[0].device
     changes = do_rescale or do_normalize
     keeps_bytes = not changes and all(image.dtype == torch.uint8 for image in images)
-    empty = {"dtype": torch.uint8 if keeps_bytes else torch.float32, "device": device}
+    unwritten = {"dtype": torch.uint8 if keeps_bytes else torch.float32, "device": device}
     if as_batch:
-        batch = torch.zeros((len(images), channels, *canvases[0]), **empty)
+        batch = torch.empty((len(images), channels, *canvases[0]), **unwritten)
     else:
-        batch = [torch.zeros((channels, *canvas), **empty) for canvas in canvases]
+        batch = [torch.empty((channels, *canvas), **unwritten) for canvas in canvases]
     mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
     scale, offset = _scale_and_offset(channels, rescale_factor if do_rescale else 1.0, mean, std)
+    scale, offset = scale.to(device), offset.to(device)
     for image, canvas in zip(images, batch, strict=True):
-        real = canvas[:, : image.shape[1], : image.shape[2]].copy_(image)
-        if changes:
-            real.mul_(scale.to(device)).add_(offset.to(device))
+        height, width = image.shape[-2:]
+        real = canvas[:, :height, :width]
+        if not changes:
+            real.copy_(image)
+        for rows in _bands(height, device) if changes else ():
+            torch.mul(image[:, rows], scale, out=real[:, rows]).add_(offset)
+        canvas[:, height:], canvas[:, :height, width:] = 0, 0
     return batch
+
+
+def _bands(height: int, device: torch.device) -> list[slice]:
+    """All rows of an image; on a CPU in bands that its cache still holds when they are touched again."""
+    rows = _BAND if device.type == "cpu" else height
+    return [slice(top, top + rows) for top in range(0, height, rows)]
 
 
 def _scale_and_offset(
@@ -100,7 +114,7 @@ def _scale_and_offset(
 
 def pixel_mask(sizes: list[tuple[int, int]], canvas: tuple[int, int], device: torch.device) -> Tensor:
     """(B, H, W) int64, 1 where an image is."""
-    mask = torch.zeros((len(sizes), *canvas), dtype=torch.int64, device=device)
+    mask = torch.ones((len(sizes), *canvas), dtype=torch.int64, device=device)
     for image_mask, (height, width) in zip(mask, sizes, strict=True):
-        image_mask[:height, :width] = 1
+        image_mask[height:], image_mask[:height, width:] = 0, 0
     return mask
