@@ -17,23 +17,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from commands import ResultsOption, benchmark_app, clear_errors
 from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
-from runs import (
-    CORES,
-    RESULTS,
-    BudgetOption,
-    JobsOption,
-    Record,
-    ResultsOption,
-    RoundsOption,
-    SeedOption,
-    ThreadsOption,
-    check_models,
-    read_records,
-    run_all,
-    time_all,
-)
-from steps import Conditions
+from runs import RESULTS, Record, read_records
 from timed_training import Train
 from transformers import TrainerCallback, set_seed
 
@@ -67,8 +53,6 @@ BATCH_SIZE = 4
 LEARNING_RATE = 2e-4
 """Between the 1e-4 of most papers, for pretrained backbones, and the 5e-4 of `tiny`."""
 EVALUATIONS = 12
-
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
 def reduced(model: str, names: list[str]) -> HfDetrForObjectDetection:
@@ -127,52 +111,7 @@ def make_train(model: str, source: str, image_size: int, seed: int) -> Train:
     return partial(train_preset, model, source, image_size, seed)
 
 
-DataOption = Annotated[str, typer.Option(help="'synthetic', or 'synthetic:200' for 200 training images.")]
-ModelOption = Annotated[
-    list[str] | None, typer.Option(help=f"One of {', '.join(PRESETS)}; repeat it for several. Without it: all.")
-]
-ImageSizeOption = Annotated[int, typer.Option(help="Side of the images in pixels.", min=64)]
-
-
-def conditions_of(data: str, threads: int, image_size: int) -> Conditions:
-    """Return what the time of a step depends on."""
-    return Conditions(benchmark=BENCHMARK, data=data.replace(":", "-"), threads=threads, image_size=image_size)
-
-
-@app.command()
-def time(
-    model: ModelOption = None,
-    rounds: RoundsOption = 3,
-    threads: ThreadsOption = CORES,
-    data: DataOption = "synthetic",
-    image_size: ImageSizeOption = 256,
-    results: ResultsOption = RESULTS,
-) -> None:
-    """Time the training steps of presets in turns; nothing else may run meanwhile. Times known are kept."""
-    try:
-        models = check_models(model, list(PRESETS))
-        time_all(models, data, make_train, results, rounds, conditions_of(data, threads, image_size))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-@app.command()
-def run(
-    model: ModelOption = None,
-    seed: SeedOption = None,
-    budget: BudgetOption = 15.0,
-    threads: ThreadsOption = CORES,
-    jobs: JobsOption = 1,
-    data: DataOption = "synthetic",
-    image_size: ImageSizeOption = 256,
-    results: ResultsOption = RESULTS,
-) -> None:
-    """Train the presets for a fixed time each and write one JSON file a run. Finished runs are not repeated."""
-    try:
-        models = check_models(model, list(PRESETS))
-        run_all(models, seed, data, make_train, results, budget, jobs, conditions_of(data, threads, image_size))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+app = benchmark_app(__doc__, BENCHMARK, PRESETS, make_train, data="synthetic", image_size=256, budget=15.0)
 
 
 @app.command()
@@ -182,15 +121,13 @@ def report(
     figures: Annotated[Path, typer.Option(help="Where the figure goes.")] = DOCS,
 ) -> None:
     """Write the table and the figure from the JSON files, to docs/benchmarks.md."""
-    try:
+    with clear_errors():
         by_model = group_by(read_records(results, BENCHMARK), "model", PRESETS)
         figure = figures / "convergence.png"
         write_section(BENCHMARK, section(by_model, figure.name), page)
         labels = {TITLES[model]: runs for model, runs in by_model.items()}
         plot_curves(labels, {"AP": "AP", "AP_small": "AP of small objects"}, figure)
         typer.echo(f"{sum(map(len, by_model.values()))} runs, in {page} and {figure}")
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def section(by_model: dict[str, list[Record]], figure: str) -> str:

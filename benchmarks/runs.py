@@ -1,17 +1,25 @@
 """Runs of a benchmark: their settings, a process for each, and the JSON file that each leaves behind."""
 
-import json
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 import typer
-from steps import Conditions, StepTimes, check_conditions, check_yardsticks, combine, read_step_times, write_json
+from steps import (
+    Conditions,
+    StepTimes,
+    check_conditions,
+    check_yardsticks,
+    combine,
+    read_json,
+    read_step_times,
+    write_json,
+)
 from timed_training import Train, time_steps, train_for
 
 from hf_detr.data import data_fingerprint, load_detection_data
@@ -20,15 +28,6 @@ RESULTS = Path(__file__).resolve().parent / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Record = dict[str, Any]
-
-SeedOption = Annotated[list[int] | None, typer.Option(help="Repeat it for several runs of each model; 0 without it.")]
-BudgetOption = Annotated[float, typer.Option(help="Minutes of training for each run.", min=0.001)]
-ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch that the steps are timed with.", min=1)]
-JobsOption = Annotated[
-    int, typer.Option(help="Runs side by side, the cores divided among them: it changes nothing but the time.", min=1)
-]
-RoundsOption = Annotated[int, typer.Option(help="How often each model is timed, in turns.", min=1)]
-ResultsOption = Annotated[Path, typer.Option(help="The folder of the JSON files.")]
 
 SECONDS_TIMED = 10.0
 """Steps of a model are timed for so long in each round."""
@@ -218,17 +217,10 @@ def read_record(path: Path) -> Record:
     Raises:
         ValueError: the file is no record.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): move it away") from error
-    expected = {"settings", "metrics", "curve"}
-    if not isinstance(record, dict) or not expected <= set(record):
-        raise ValueError(f"{path} is not the record of a run, which has {sorted(expected)}: move it away")
-    return record
+    return read_json(path, {"settings", "metrics", "curve"}, "the record of a run")
 
 
-def check_models(chosen: Sequence[str] | None, known: Sequence[str]) -> list[str]:
+def check_models(chosen: Sequence[str] | None, known: Collection[str]) -> list[str]:
     """Return the models that were asked for: all without a choice.
 
     Raises:

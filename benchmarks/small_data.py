@@ -18,24 +18,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from commands import REQUIRED, ResultsOption, benchmark_app, clear_errors
 from peers import PEERS, train_peer
 from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
-from runs import (
-    CORES,
-    RESULTS,
-    BudgetOption,
-    JobsOption,
-    Record,
-    ResultsOption,
-    RoundsOption,
-    SeedOption,
-    ThreadsOption,
-    check_models,
-    read_records,
-    run_all,
-    time_all,
-)
-from steps import Conditions
+from runs import RESULTS, Record, read_records
 from timed_training import Train
 from transformers import TrainerCallback
 
@@ -47,8 +33,6 @@ BENCHMARK = "small_data"
 OURS = "ours"
 IMAGE_SIZE = default_image_size(RunOptions.preset)
 TITLES = {OURS: "hf_detr", **{name: peer.title for name, peer in PEERS.items()}}
-
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
 
 def train_ours(
@@ -77,55 +61,7 @@ def make_train(model: str, source: str, image_size: int, seed: int) -> Train:
     return partial(train_theirs, model, source, image_size, seed)
 
 
-DataOption = Annotated[str, typer.Option(help="A folder of detection data, or 'synthetic' for the built-in set.")]
-ModelOption = Annotated[
-    list[str] | None, typer.Option(help=f"One of {', '.join(TITLES)}; repeat it for several. Without it: all.")
-]
-ImageSizeOption = Annotated[
-    int, typer.Option(help="Shortest edge of the images in pixels; by default that of `hf-detr train`.", min=64)
-]
-
-
-def conditions_of(data: str, threads: int, image_size: int) -> Conditions:
-    """Return what the time of a step depends on."""
-    name = data.replace(":", "-") if data.startswith("synthetic") else Path(data).resolve().name
-    return Conditions(benchmark=BENCHMARK, data=name, threads=threads, image_size=image_size)
-
-
-@app.command()
-def time(
-    data: DataOption,
-    model: ModelOption = None,
-    rounds: RoundsOption = 3,
-    threads: ThreadsOption = CORES,
-    image_size: ImageSizeOption = IMAGE_SIZE,
-    results: ResultsOption = RESULTS,
-) -> None:
-    """Time the training steps of models in turns; nothing else may run meanwhile. Times known are kept."""
-    try:
-        models = check_models(model, list(TITLES))
-        time_all(models, data, make_train, results, rounds, conditions_of(data, threads, image_size))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-
-
-@app.command()
-def run(
-    data: DataOption,
-    model: ModelOption = None,
-    seed: SeedOption = None,
-    budget: BudgetOption = 20.0,
-    threads: ThreadsOption = CORES,
-    jobs: JobsOption = 1,
-    image_size: ImageSizeOption = IMAGE_SIZE,
-    results: ResultsOption = RESULTS,
-) -> None:
-    """Train models for a fixed time each and write one JSON file a run. Finished runs are not repeated."""
-    try:
-        models = check_models(model, list(TITLES))
-        run_all(models, seed, data, make_train, results, budget, jobs, conditions_of(data, threads, image_size))
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
+app = benchmark_app(__doc__, BENCHMARK, TITLES, make_train, data=REQUIRED, image_size=IMAGE_SIZE, budget=20.0)
 
 
 @app.command()
@@ -135,7 +71,7 @@ def report(
     figures: Annotated[Path, typer.Option(help="Where the figures go.")] = DOCS,
 ) -> None:
     """Write the table and the figure of each data set from the JSON files, to docs/benchmarks.md."""
-    try:
+    with clear_errors():
         for data, records in group_by(read_records(results, BENCHMARK), "data").items():
             by_model = group_by(records, "model", TITLES)
             figure = figures / f"benchmark_{data}.png"
@@ -143,8 +79,6 @@ def report(
             labels = {TITLES[model]: runs for model, runs in by_model.items()}
             plot_curves(labels, {"AP": "AP", "AP50": "AP50"}, figure)
             typer.echo(f"{data}: {len(records)} runs, in {page} and {figure}")
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def section(data: str, by_model: dict[str, list[Record]], figure: str) -> str:

@@ -101,9 +101,28 @@ def check_yardsticks(conditions: Conditions, known: StepTimes | None, models: It
 
 
 def read_step_times(folder: Path, conditions: Conditions) -> StepTimes | None:
-    """Return the step times in a folder of results, if there are any."""
+    """Return the step times in a folder of results, if there are any.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
     path = folder / conditions.file_name
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_json(path, {"conditions", "models"}, "a file of step times") if path.exists() else None
+
+
+def read_json(path: Path, fields: set[str], kind: str) -> dict[str, Any]:
+    """Read an object that has at least these fields.
+
+    Raises:
+        ValueError: the file holds something else; the message says what it should be.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}): move it away") from error
+    if not isinstance(value, dict) or not fields <= set(value):
+        raise ValueError(f"{path} is not {kind}, which has {sorted(fields)}: move it away")
+    return value
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -103,3 +103,10 @@ def test_step_times_of_other_conditions_are_refused(script, conditions):
     other = steps.Conditions(**{**known["conditions"], "threads": 1})
     with pytest.raises(ValueError, match=r"steps_small_data_cells\.json are those of .*'threads': 2"):
         steps.combine(other, known, [{"detr": (2.0, 5)}])
+
+
+@pytest.mark.parametrize(("text", "message"), [("{", "is not JSON"), ("[1]", "is not a file of step times")])
+def test_a_broken_file_of_step_times_is_named(script, conditions, tmp_path, text: str, message: str):
+    (tmp_path / conditions.file_name).write_text(text)
+    with pytest.raises(ValueError, match=rf"steps_small_data_cells\.json {message}"):
+        script("steps").read_step_times(tmp_path, conditions)
