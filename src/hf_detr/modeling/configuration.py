@@ -222,7 +222,13 @@ class HfDetrConfig(PreTrainedConfig):
 
     def _reject_impossible(self) -> None:
         """Raise ValueError for choices that contradict one another, naming the fields."""
-        for rule, message in (
+        for broken, message in (*self._rules_of_sizes(), *self._rules_of_parts(), *self._rules_of_training()):
+            if broken:
+                raise ValueError(f"HfDetrConfig: {message}")
+
+    def _rules_of_sizes(self) -> tuple[tuple[object, str], ...]:
+        """Numbers that are too small or do not fit together, each with what to say when it is so."""
+        return (
             (self.num_queries < 1, f"num_queries={self.num_queries}: at least 1 is needed."),
             (self.decoder_layers < 1, f"decoder_layers={self.decoder_layers}: at least 1 is needed."),
             (
@@ -235,6 +241,20 @@ class HfDetrConfig(PreTrainedConfig):
                 self.encoder == "dense" and self.num_feature_levels != 1,
                 f"num_feature_levels={self.num_feature_levels}: encoder='dense' takes 1 level.",
             ),
+            (
+                self.num_one_to_many_queries < 0 or self.one_to_many_repeats < 1,
+                f"num_one_to_many_queries={self.num_one_to_many_queries} and one_to_many_repeats="
+                f"{self.one_to_many_repeats}: at least 0 and 1 are needed.",
+            ),
+            (
+                self.class_cost_position_power < 0,
+                f"class_cost_position_power={self.class_cost_position_power}: at least 0 is needed.",
+            ),
+        )
+
+    def _rules_of_parts(self) -> tuple[tuple[object, str], ...]:
+        """Parts that do not work with one another, each with what to say when it is so."""
+        return (
             (
                 (self.encoder == "deformable") != (self.cross_attention == "deformable"),
                 f"encoder='{self.encoder}' and cross_attention='{self.cross_attention}': both are 'deformable' or "
@@ -263,6 +283,11 @@ class HfDetrConfig(PreTrainedConfig):
                 f"query_content='{self.query_content}' is that of selected proposals; query_reference is "
                 f"'{self.query_reference}', allowed is 'selected'.",
             ),
+        )
+
+    def _rules_of_training(self) -> tuple[tuple[object, str], ...]:
+        """What training adds to parts that cannot have it, each with what to say when it is so."""
+        return (
             (
                 self.denoising != "none" and self.query_position != "sine",
                 f"denoising='{self.denoising}' adds queries by their boxes: query_position='sine' is needed.",
@@ -276,11 +301,6 @@ class HfDetrConfig(PreTrainedConfig):
                 self.query_content == "token" and self.denoising == "dn",
                 "query_content='token' leaves no feature free to mark denoising='dn' queries; allowed are 'none' and "
                 "'contrastive'.",
-            ),
-            (
-                self.num_one_to_many_queries < 0 or self.one_to_many_repeats < 1,
-                f"num_one_to_many_queries={self.num_one_to_many_queries} and one_to_many_repeats="
-                f"{self.one_to_many_repeats}: at least 0 and 1 are needed.",
             ),
             (
                 self.num_one_to_many_queries > 0 and self.classification == "softmax",
@@ -297,10 +317,4 @@ class HfDetrConfig(PreTrainedConfig):
                 f"dense_repeats={self.dense_repeats} needs a sigmoid per class; classification is 'softmax', allowed "
                 "are 'focal', 'varifocal', 'matchability' and 'position_supervised'.",
             ),
-            (
-                self.class_cost_position_power < 0,
-                f"class_cost_position_power={self.class_cost_position_power}: at least 0 is needed.",
-            ),
-        ):
-            if rule:
-                raise ValueError(f"HfDetrConfig: {message}")
+        )

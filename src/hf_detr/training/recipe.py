@@ -43,6 +43,19 @@ def default_augmentation(preset: str, args: HfDetrTrainingArguments, train_data:
     return "flip" if passes <= SHORT_RUN else "light"
 
 
+def rhythm(num_train_images: int | None, epochs: int, steps: int | None, batch_size: int) -> tuple[int, int]:
+    """Return the optimizer steps of a pass over the data (or a tenth of `steps`) and those between evaluations.
+
+    Where there are passes, evaluations fall on their ends.
+    """
+    if steps is not None:
+        steps_per_epoch = math.ceil(steps / EVALUATIONS)
+        return steps_per_epoch, min(steps, max(steps_per_epoch, LEAST_STEPS_PER_EVALUATION))
+    steps_per_epoch = math.ceil(num_train_images / batch_size)
+    epochs_per_evaluation = max(epochs / EVALUATIONS, LEAST_STEPS_PER_EVALUATION / steps_per_epoch)
+    return steps_per_epoch, steps_per_epoch * min(epochs, math.ceil(epochs_per_evaluation))
+
+
 def training_arguments(
     preset: str,
     num_train_images: int | None,
@@ -83,13 +96,7 @@ def training_arguments(
         if not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")
 
-    if steps is None:
-        steps_per_epoch = math.ceil(num_train_images / (batch_size * world_size()))
-        epochs_per_evaluation = max(epochs / EVALUATIONS, LEAST_STEPS_PER_EVALUATION / steps_per_epoch)
-        steps_per_evaluation = steps_per_epoch * min(epochs, math.ceil(epochs_per_evaluation))
-    else:
-        steps_per_epoch = math.ceil(steps / EVALUATIONS)
-        steps_per_evaluation = min(steps, max(steps_per_epoch, LEAST_STEPS_PER_EVALUATION))
+    steps_per_epoch, steps_per_evaluation = rhythm(num_train_images, epochs, steps, batch_size * world_size())
     on_cuda = torch.cuda.is_available()
     return HfDetrTrainingArguments(
         output_dir=str(output_dir),
