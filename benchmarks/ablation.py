@@ -1,6 +1,7 @@
-"""What the options beyond the published models are worth when training from scratch, on the built-in data.
+"""What the options beyond the published models are worth when training from scratch.
 
-    python benchmarks/ablation.py --steps 2000 --seed 0 --seed 1 --seed 2 --jobs 2
+    python benchmarks/ablation.py --steps 300 --jobs 2
+    python benchmarks/ablation.py --data path/to/bccd --steps 988 --image-size 256 --variant baseline --seed 0
 
 Every run is `hf-detr train` for the same number of steps, in a process of its own with one thread. Finished runs are
 in the results file and are not repeated. A variant is an option or several joined by `+`: `matchability+one_to_many`.
@@ -10,8 +11,6 @@ import contextlib
 import json
 import multiprocessing
 import os
-import shlex
-import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -48,7 +47,19 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dense_supervision": {"dense_repeats": 6},
     "token_content": {"query_content": "token"},
 }
-DEFAULT_VARIANTS = (*OPTIONS, "matchability+token_content", "matchability+token_content+dense_supervision")
+DEFAULT_VARIANTS = (
+    "matchability+token_content",
+    "matchability",
+    BASELINE,
+    "token_content",
+    "varifocal",
+    "stable_matching",
+    "one_to_many",
+    "dense_one_to_one",
+    "dense_supervision",
+)
+BUDGET = ("preset", "data", "steps", "batch_size", "image_size")
+"""Settings that all runs of a table share."""
 
 Record = dict[str, Any]
 
@@ -74,8 +85,13 @@ def settings_of(variant: str, seed: int, budget: dict[str, Any]) -> Record:
     return {"variant": variant, "differences": differences(variant), "seed": seed, **budget}
 
 
-def train(settings: Record) -> Record:
-    """Train and evaluate one variant; return its settings and measures. Runs in a process of its own."""
+def train(settings: Record, source: str) -> Record:
+    """Train and evaluate one variant; return its settings and measures. Runs in a process of its own.
+
+    Args:
+        settings: as of `settings_of`.
+        source: the data.
+    """
     import torch
 
     from hf_detr.training.run import RunOptions, run_training
@@ -91,7 +107,7 @@ def train(settings: Record) -> Record:
     ):
         result = run_training(
             RunOptions(
-                data=f"synthetic:{settings['images']}",
+                data=source,
                 output=Path(folder) / "model",
                 preset=settings["preset"],
                 steps=settings["steps"],
@@ -116,7 +132,7 @@ def missing(wanted: Sequence[Record], finished: Sequence[Record]) -> list[Record
     return [settings for settings in wanted if settings not in done]
 
 
-def run_all(todo: Sequence[Record], path: Path, jobs: int) -> None:
+def run_all(todo: Sequence[Record], source: str, path: Path, jobs: int) -> None:
     """Run what is to do, `jobs` at a time; each result is written when it is there."""
     from hf_detr.files import replace_file
 
@@ -124,7 +140,7 @@ def run_all(todo: Sequence[Record], path: Path, jobs: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     processes = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=processes, max_tasks_per_child=1) as executor:
-        for done in as_completed([executor.submit(train, settings) for settings in todo]):
+        for done in as_completed([executor.submit(train, settings, source) for settings in todo]):
             record = done.result()
             text = json.dumps([*load(path), record], indent=1)
             replace_file(path, lambda beside, text=text: beside.write_text(text, encoding="utf-8"))
@@ -157,32 +173,50 @@ def table(records: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-def page(records: Sequence[Record], budget: dict[str, Any], command: str) -> str:
-    """Return the report."""
+def page(records: Sequence[Record]) -> str:
+    """Return the report: a table for each budget."""
+    budgets = {tuple(record[name] for name in BUDGET): None for record in records}
+    sections = [
+        section([record for record in records if tuple(record[name] for name in BUDGET) == budget])
+        for budget in budgets
+    ]
     return f"""# Options beyond the published models
 
-What each option of the losses, the matching and the augmentation changes when the preset `{budget["preset"]}` is
-trained from scratch on the built-in data: {budget["images"]} training images of {budget["image_size"]} pixels and a
-fifth as many for validation, {budget["steps"]} steps with batches of {budget["batch_size"]}. AP is in percent on the
-validation images; ± is the standard deviation over the seeds, which draw the data, the initial weights and the order.
-The last column compares runs of the same seed. Drawn scenes are no photographs: an order found here need not hold
-elsewhere.
+What each option of the losses, the matching, the queries and the augmentation changes when a preset is trained from
+scratch with `hf-detr train`. AP is in percent on the validation images; ± is the standard deviation over the seeds,
+which draw the data, the initial weights and the order. The last column compares runs of the same seed. The baseline is
+{", ".join(f"`{name}={value!r}`" for name, value in BASELINE_FIELDS.items())} and the augmentation
+`{BASELINE_AUGMENTATION}`.
 
-{table(records)}
-
-Written by
-
-```bash
-{command}
-```
+{(chr(10) * 2).join(sections)}
 """
 
 
+def section(records: Sequence[Record]) -> str:
+    """Return the report on runs of one budget."""
+    budget = {name: records[0][name] for name in BUDGET}
+    source = budget["data"] if budget["data"].startswith("synthetic") else f"path/to/{budget['data']}"
+    options = {**budget, "data": source}
+    lists = {name: dict.fromkeys(record[name] for record in records) for name in ("variant", "seed")}
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    words += [f"--{name} {value}" for name, values in lists.items() for value in values]
+    return f"""## {budget["data"]}
+
+The preset `{budget["preset"]}` on images of {budget["image_size"]} pixels, {budget["steps"]} steps with batches of
+{budget["batch_size"]}.
+
+{table(records)}
+
+```bash
+python benchmarks/ablation.py {" ".join(words)}
+```"""
+
+
 def main(
-    steps: Annotated[int, typer.Option(help="Optimizer steps of each run.", min=1)] = 2000,
+    steps: Annotated[int, typer.Option(help="Optimizer steps of each run.", min=1)] = 300,
     variant: Annotated[list[str] | None, typer.Option(help="Repeat it; all without it.")] = None,
     seed: Annotated[list[int] | None, typer.Option(help="Repeat it; 0, 1 and 2 without it.")] = None,
-    images: Annotated[int, typer.Option(help="Training images.", min=1)] = 500,
+    data: Annotated[str, typer.Option(help="'synthetic:N' for N built-in images, or a folder.")] = "synthetic:500",
     image_size: Annotated[int, typer.Option(help="Shortest edge in pixels.", min=32)] = 128,
     batch_size: Annotated[int, typer.Option(min=1)] = 4,
     preset: Annotated[str, typer.Option(help="What is trained.")] = "tiny",
@@ -190,18 +224,19 @@ def main(
     results: Annotated[Path, typer.Option(help="The file of finished runs.")] = RESULTS,
     output: Annotated[Path, typer.Option(help="The report to write.")] = PAGE,
 ) -> None:
-    """Train the variants that are not trained yet and write the table of all."""
-    budget = {"preset": preset, "steps": steps, "images": images, "image_size": image_size, "batch_size": batch_size}
+    """Train the variants that are not trained yet and write the tables of all."""
+    name = data if data.startswith("synthetic") else Path(data).resolve().name
+    budget = {"preset": preset, "data": name, "steps": steps, "image_size": image_size, "batch_size": batch_size}
     try:
         wanted = [
             settings_of(name, number, budget) for number in seed or (0, 1, 2) for name in variant or DEFAULT_VARIANTS
         ]
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--variant") from error
-    run_all(missing(wanted, load(results)), results, jobs)
-    same = [record for record in load(results) if budget.items() <= record.items()]
-    output.write_text(page(same, budget, shlex.join(["python", "benchmarks/ablation.py", *sys.argv[1:]])), "utf-8")
-    print(table(same))
+    run_all(missing(wanted, load(results)), data, results, jobs)
+    finished = load(results)
+    output.write_text(page(finished), "utf-8")
+    print(table([record for record in finished if budget.items() <= record.items()]))
 
 
 if __name__ == "__main__":

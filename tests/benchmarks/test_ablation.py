@@ -71,13 +71,22 @@ def test_the_page_is_written_from_finished_runs(ablation, monkeypatch: pytest.Mo
     app.command()(ablation.main)
     monkeypatch.setattr(ablation, "train", None)  # only finished runs: nothing may be trained
     finished = tmp_path / "finished.json"
-    budget = {"preset": "tiny", "steps": 2, "images": 5, "image_size": 64, "batch_size": 2}
+    budget = {"preset": "tiny", "data": "synthetic:5", "steps": 2, "image_size": 64, "batch_size": 2}
     kept = {**ablation.settings_of("baseline", 0, budget), "result": {"AP": 0.25, "AP50": 0.5}}
-    finished.write_text(json.dumps([kept]))
+    elsewhere = {
+        **ablation.settings_of("varifocal", 1, budget | {"data": "cells"}),
+        "result": {"AP": 0.5, "AP50": 0.75},
+    }
+    finished.write_text(json.dumps([kept, elsewhere]))
     page = tmp_path / "page.md"
     options = [f"--{name.replace('_', '-')}={value}" for name, value in budget.items()]
     options += ["--seed=0", "--variant=baseline"]
     outcome = CliRunner().invoke(app, [*options, "--results", str(finished), "--output", str(page)])
     assert outcome.exit_code == 0, outcome.output
     assert "| baseline |  | 1 | 25.0 | 50.0 |  |" in page.read_text()
-    assert json.loads(finished.read_text()) == [kept]
+    assert "| varifocal | `classification='varifocal'` | 1 | 50.0 | 75.0 |  |" in page.read_text()
+    assert (
+        "--data path/to/cells --steps 2 --batch-size 2 --image-size 64 --variant varifocal --seed 1\n"
+        in page.read_text()
+    )
+    assert json.loads(finished.read_text()) == [kept, elsewhere]
