@@ -1,5 +1,6 @@
 """A detector → the same detector, faster, for inference only."""
 
+from contextlib import nullcontext
 from copy import deepcopy
 from typing import Any, NoReturn
 
@@ -7,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
+from hf_detr.memory import freed_memory_is_kept
 from hf_detr.modeling.detr import HfDetrForObjectDetection, HfDetrObjectDetectionOutput
 
 from .constants import keep_constants
 from .folding import fold_batch_norms
 from .fusion import fuse_projections
 from .grouping import image_sizes, run_by_size
+from .packing import has_packed_operators, pack
 
 
 class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
@@ -45,7 +48,8 @@ class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
             if sizes is not None:
                 return self.without_padding(pixel_values, sizes, options.get("return_dict", True))
         layout = torch.channels_last if self.channels_last else torch.preserve_format
-        return super().forward(pixel_values.to(self.dtype, memory_format=layout), pixel_mask, **options)
+        with freed_memory_is_kept() if pixel_values.device.type == "cpu" else nullcontext():
+            return super().forward(pixel_values.to(self.dtype, memory_format=layout), pixel_mask, **options)
 
     def without_padding(
         self, pixel_values: Tensor, sizes: list[tuple[int, int]], return_dict: bool | None
@@ -105,6 +109,8 @@ def optimize_for_inference(
     fuse_projections(optimised)
     if not compile:  # the compiler cannot look into the tables of constants, and has its own ways
         keep_constants(optimised.model)
+        if has_packed_operators():
+            pack(optimised)
     optimised.__class__ = OptimizedHfDetrForObjectDetection
     convolves = is_convolutional(backbone.body)
     optimised.channels_last = convolves if channels_last is None else channels_last

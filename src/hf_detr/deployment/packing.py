@@ -1,0 +1,207 @@
+"""Weights laid out for oneDNN once, and what follows a convolution or a linear layer computed with it, on CPUs.
+
+Plain layers lay their weights out anew at every call, go over their output again for a ReLU, and add a residual branch
+in a pass of its own. The operators are those that torch's own compiler uses for frozen models.
+"""
+
+import copy
+import operator
+
+import torch
+from torch import Tensor, fx, nn
+from transformers.utils import logging
+
+from hf_detr.modeling.attention import MLP
+from hf_detr.modeling.encoder import FeedForward
+
+from .folding import is_equal, small_picture
+
+logger = logging.get_logger(__name__)
+
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+_RELUS = (torch.relu, torch.relu_, nn.functional.relu)
+
+
+class Packed:
+    """A layer that keeps its weights as oneDNN wants them, beside the plain ones, which serve everywhere else.
+
+    Attributes:
+        activation: computed with the layer, "none" or "relu".
+    """
+
+    activation = "none"
+    packed_weight: Tensor | None = None
+
+    def packs(self, states: Tensor) -> bool:
+        """Whether oneDNN computes this: float32, or bfloat16 where the processor has instructions for it."""
+        return states.device.type == "cpu" and (
+            states.dtype == torch.float32
+            or (states.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        )
+
+    def activate(self, states: Tensor) -> Tensor:
+        """The activation, where the layer could not do it."""
+        return states.relu_() if self.activation == "relu" else states
+
+    def _apply(self, *args, **kwargs) -> nn.Module:
+        self.packed_weight = None  # moved, or of another dtype
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        self.packed_weight = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "packed_weight": None}  # it can be neither copied nor pickled
+
+
+class PackedLinear(Packed, nn.Linear):
+    """A linear layer and its activation."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., in_features) → (..., out_features)."""
+        if not self.packs(states):
+            return self.activate(super().forward(states))
+        if self.packed_weight is None:
+            self.packed_weight = torch.ops.mkldnn._reorder_linear_weight(self.weight)
+        return torch.ops.mkldnn._linear_pointwise(states, self.packed_weight, self.bias, self.activation, [], "")
+
+
+class PackedConv2d(Packed, nn.Conv2d):
+    """A convolution, the sum with another map, and its activation.
+
+    Attributes:
+        overwrites: the other map is read by nobody else and takes the sum.
+    """
+
+    overwrites = False
+
+    def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) maps and what to add to their convolution → (B, out_channels, H', W')."""
+        if not self.packs(maps):
+            states = super().forward(maps)
+            return self.activate(states if other is None else states + other)
+        rest = self.padding, self.stride, self.dilation, self.groups
+        if self.packed_weight is None:
+            weight = self.weight.to_mkldnn()
+            self.packed_weight = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *rest, maps.shape)
+        arguments = self.packed_weight, self.bias, *rest
+        if other is None:
+            return torch.ops.mkldnn._convolution_pointwise(maps, *arguments, self.activation, [], "")
+        add = torch.ops.mkldnn._convolution_pointwise_ if self.overwrites else torch.ops.mkldnn._convolution_pointwise
+        first = (other, maps) if self.overwrites else (maps, other)
+        return add.binary(*first, *arguments, "add", 1.0, self.activation, [], "")
+
+
+class PackedMLP(MLP):
+    """Linear layers that bring the ReLU between them."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """As in `MLP`."""
+        for layer in self.layers:
+            states = layer(states)
+        return states
+
+
+def has_packed_operators() -> bool:
+    """Whether this build of torch has the operators; they are not part of its public interface."""
+    names = ("_linear_pointwise", "_reorder_linear_weight", "_convolution_pointwise", "_convolution_pointwise_")
+    return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
+
+
+def pack(model: nn.Module) -> None:
+    """Pack the layers of an `HfDetrForObjectDetection` whose norms are folded, in place."""
+    backbone = model.model.backbone
+    backbone.body = fuse_maps(backbone.body, backbone.num_channels)
+    for module in list(model.modules()):
+        if type(module) is nn.Linear:
+            module.__class__ = PackedLinear
+        elif is_packable(module):
+            module.__class__ = PackedConv2d
+    for module in model.modules():
+        if type(module) is MLP:
+            module.__class__ = PackedMLP
+            for layer in module.layers[:-1]:
+                layer.activation = "relu"
+        elif type(module) is FeedForward and isinstance(module.activation, nn.ReLU):
+            module.activation, module.fc1.activation = nn.Identity(), "relu"
+
+
+@torch.no_grad()
+def fuse_maps(body: nn.Module, num_channels: int) -> nn.Module:
+    """A backbone whose convolutions bring the sum and the ReLU that follow them.
+
+    It is traced, rewritten and compared with itself on a small picture; one that cannot be traced, or differs, is
+    returned as it is.
+    """
+    picture = small_picture(body, num_channels)
+    expected = body(picture)
+    try:
+        fused = rewrite(fx.symbolic_trace(copy.deepcopy(body)))
+        found = fused(picture)
+    except Exception as error:  # backbones whose computation depends on their input
+        logger.debug(f"The convolutions of this backbone keep their activations apart: {error}")
+        return body
+    return fused if is_equal(found, expected) else body
+
+
+def rewrite(traced: fx.GraphModule) -> fx.GraphModule:
+    """Merge convolutions with what follows them, in place."""
+    modules, graph = dict(traced.named_modules()), traced.graph
+    for node in list(graph.nodes):
+        if kind_of(node, modules) in (nn.Identity, nn.Dropout):
+            replace(node, node.args[0])
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    for node in list(graph.nodes):
+        if calls.count(node.target) == 1 and is_packable(modules.get(node.target)):
+            modules[node.target].__class__ = PackedConv2d
+            merge_activation(merge_sum(node, modules), modules)
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
+
+
+def merge_sum(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
+    """Let a convolution bring the sum with another map, if one follows and nobody else reads it; return its node."""
+    addition = only_user(node)
+    if addition is None or addition.op != "call_function" or addition.target not in _ADDITIONS or addition.kwargs:
+        return node
+    other = next((value for value in addition.args if value is not node), None)
+    if not isinstance(other, fx.Node):
+        return node
+    is_fresh = kind_of(other, modules) in (nn.Conv2d, PackedConv2d)
+    modules[node.target].overwrites = is_fresh and only_user(other) is addition
+    with node.graph.inserting_before(addition):
+        merged = node.graph.call_module(node.target, (node.args[0], other))
+    replace(addition, merged)
+    node.graph.erase_node(node)
+    return merged
+
+
+def merge_activation(node: fx.Node, modules: dict[str, nn.Module]) -> None:
+    """Let a convolution bring the ReLU, if one follows and nobody else reads what it is of."""
+    user = only_user(node)
+    if user is not None and (kind_of(user, modules) is nn.ReLU or user.target in _RELUS):
+        modules[node.target].activation = "relu"
+        replace(user, node)
+
+
+def kind_of(node: fx.Node, modules: dict[str, nn.Module]) -> type | None:
+    """The class of the module that a node calls."""
+    return type(modules[node.target]) if node.op == "call_module" else None
+
+
+def is_packable(module: nn.Module | None) -> bool:
+    """Whether a module is a convolution that oneDNN knows: plain, with padding in zeros."""
+    return type(module) is nn.Conv2d and isinstance(module.padding, tuple) and module.padding_mode == "zeros"
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The one node that reads another, or None when there are none or several."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def replace(node: fx.Node, by: fx.Node) -> None:
+    """Let everybody read another node instead."""
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
