@@ -46,8 +46,8 @@ class Reserve:
     """Memory of the heap that nobody else gets between two passes.
 
     While it is in use, all blocks come from the heap, however large, and freed ones stay there. When the last user
-    leaves, the free end of the heap becomes one allocated block, which is freed when the next one comes. So the rest of
-    the program allocates as it always does.
+    leaves, the free end of the heap becomes one allocated block, which is freed when the next one comes. So the rest
+    of the program allocates as it always does.
     """
 
     def __init__(self, library: ctypes.CDLL):
@@ -103,9 +103,9 @@ def reserve() -> Reserve | None:
 
 @contextmanager
 def freed_memory_is_kept() -> Iterator[None]:
-    """Let what is allocated and freed inside be used again, here and in later calls: up to 2 GiB stay with the process.
+    """Let what is allocated and freed inside be used again, here and in later calls.
 
-    Like the cache of PyTorch on a GPU. Does nothing where there is no glibc.
+    Up to 2 GiB stay with the process, like the cache of PyTorch on a GPU. Does nothing where there is no glibc.
     """
     if reserve() is None:
         yield

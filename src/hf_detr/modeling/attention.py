@@ -297,7 +297,8 @@ class DeformableAttention(nn.Module):
         shape = (self.num_heads, self.num_levels, self.num_points)
         offsets, weights = self.project(placed)
         offsets = offsets.unflatten(-1, (*shape, 2))
-        weights = weights.unflatten(-1, (self.num_heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        weights = weights.unflatten(-1, (self.num_heads, -1))
+        weights = weights.softmax(-1, dtype=torch.promote_types(weights.dtype, torch.float32)).unflatten(-1, shape[1:])
         locations = self.locate(reference_points, offsets, memory)
         value = value.unflatten(-1, (self.num_heads, -1))
         return self.output_proj(deformable_attention(value, memory.spatial_shapes, locations, weights)), weights
@@ -308,15 +309,20 @@ class DeformableAttention(nn.Module):
 
     def locate(self, reference_points: Tensor, offsets: Tensor, memory: Memory) -> Tensor:
         """(B, Q, N, L, P, 2) sampling locations: offsets count cells of the map, or shares of a reference box."""
-        scale = memory.valid_ratios[:, None, None, :, None]
-        centre = reference_points[:, :, None, None, None, :2] * scale
+        scale = memory.valid_ratios[:, None, :, None]
+        centre = self.by_sample(reference_points[:, :, None, None, :2] * scale)
+        flat = offsets.flatten(-3).to(centre.dtype)
         if reference_points.shape[-1] == 2:
-            cells = [[1 / width, 1 / height] for height, width in memory.spatial_shapes]
-            return torch.addcmul(
-                centre, offsets, torch.tensor(cells, dtype=centre.dtype, device=centre.device)[:, None]
-            )
-        size = reference_points[:, :, None, None, None, 2:] * scale
-        return torch.addcmul(centre, offsets, size, value=0.5 / self.num_points)
+            cells = centre.new_tensor([[1 / width, 1 / height] for height, width in memory.spatial_shapes])
+            locations = torch.addcmul(centre, flat, self.by_sample(cells[None, None, :, None]))
+        else:
+            size = self.by_sample(reference_points[:, :, None, None, 2:] * scale)
+            locations = torch.addcmul(centre, flat, size, value=0.5 / self.num_points)
+        return locations.view_as(offsets)
+
+    def by_sample(self, pairs: Tensor) -> Tensor:
+        """(B, Q, L, 1, 2) → (B, Q, 1, L·P·2): rows of all samples of a head, long enough for vector instructions."""
+        return pairs.expand(-1, -1, -1, self.num_points, -1).flatten(-3)[:, :, None]
 
 
 class DeformableSelfAttention(DeformableAttention):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 try:
     import numba
+    from numba.extending import overload
 except ImportError as error:
     raise ImportError("the CPU form of deformable attention needs numba") from error
 
@@ -35,6 +36,17 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the package nor the home folder can be written
         return numba.njit(function, **options)
+
+
+def _number(stored):
+    """A stored value as the kernels compute with it: bfloat16, kept as its bits, becomes float32."""
+
+
+@overload(_number, inline="always")
+def _number_of(stored):
+    if isinstance(stored, numba.types.Integer):
+        return lambda stored: np.uint32(np.uint32(stored) << np.uint32(16)).view(np.float32)
+    return lambda stored: stored
 
 
 @_compiled
@@ -75,7 +87,7 @@ def _forward(value, spatial_shapes, locations, weights, output, first, last):
     samples = weights.shape[2] * weights.shape[3]
     queries = weights.shape[0] // batch
     rows = np.empty((samples, 4), np.uint64)
-    shares, inside = np.empty((samples, 2), value.dtype), np.empty((samples, 4), value.dtype)
+    shares, inside = np.empty((samples, 2), weights.dtype), np.empty((samples, 4), weights.dtype)
     for query in range(first, last):
         tokens = value[query // queries]
         for head in range(heads):
@@ -94,7 +106,10 @@ def _forward(value, spatial_shapes, locations, weights, output, first, last):
                 value_2, value_3 = tokens[rows[sample, 2], head], tokens[rows[sample, 3], head]
                 for d in range(head_width):
                     total[d] += (
-                        weight_0 * value_0[d] + weight_1 * value_1[d] + weight_2 * value_2[d] + weight_3 * value_3[d]
+                        weight_0 * _number(value_0[d])
+                        + weight_1 * _number(value_1[d])
+                        + weight_2 * _number(value_2[d])
+                        + weight_3 * _number(value_3[d])
                     )
 
 
@@ -157,10 +172,17 @@ def _array(tensor: Tensor, *shape: int) -> np.ndarray:
     return tensor.detach().reshape(shape or tensor.shape).contiguous().numpy()
 
 
-def _arguments(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> tuple[np.ndarray, ...]:
+def _bits(value: Tensor, dtype: torch.dtype) -> np.ndarray:
+    """The values in the precision of the arithmetic; bfloat16 as it is, which `_number` reads."""
+    if value.dtype == torch.bfloat16 and dtype == torch.float32:
+        return _array(value.contiguous().view(torch.int16)).view(np.uint16)
+    return _array(value.to(dtype))
+
+
+def _arguments(value: np.ndarray, shapes: list[int], locations: Tensor, weights: Tensor) -> tuple[np.ndarray, ...]:
     spatial_shapes = np.array(shapes, dtype=np.int64).reshape(-1, 2)
     return (
-        _array(value.to(weights.dtype)),
+        value,
         spatial_shapes,
         _array(locations.flatten(0, 1)),
         _array(weights.flatten(0, 1)),
@@ -170,7 +192,8 @@ def _arguments(value: Tensor, shapes: list[int], locations: Tensor, weights: Ten
 def forward(value: Tensor, shapes: list[int], locations: Tensor, weights: Tensor) -> Tensor:
     """The kernel behind the `compiled` form on a CPU; see `fused` in deformable.py."""
     output = weights.new_empty(locations.shape[0] * locations.shape[1], *value.shape[2:])
-    _in_threads(_forward, len(output), *_arguments(value, shapes, locations, weights), output.numpy())
+    arguments = _arguments(_bits(value, weights.dtype), shapes, locations, weights)
+    _in_threads(_forward, len(output), *arguments, output.numpy())
     return output.view(*locations.shape[:2], -1).to(value.dtype)
 
 
@@ -185,7 +208,7 @@ def backward(
     _in_threads(
         _backward,
         batch * heads,
-        *_arguments(value, shapes, locations, weights),
+        *_arguments(_array(value.to(weights.dtype)), shapes, locations, weights),
         _array(gradient.to(weights.dtype), -1, heads, head_width),
         to_value.numpy(),
         to_locations.flatten(0, 1).numpy(),
