@@ -1,11 +1,12 @@
 """Measuring several ways to do the same work, interleaved in one process."""
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import torch
@@ -200,9 +201,21 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 def count_flops(work: Work) -> int:
     """Operations of the convolutions, matrix products and attention; a multiplication and an addition are two."""
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=packed_operators()) as counter:
         work(lambda name: None)
     return counter.get_total_flops()
+
+
+def packed_operators() -> dict[Any, Callable[..., int]]:
+    """What torch does not count by itself: the layers of optimised models (see deployment/packing.py)."""
+    names = ("_linear_pointwise", "_convolution_pointwise", "_convolution_pointwise_")
+    return {getattr(torch.ops.mkldnn, name): packed_flops for name in names if hasattr(torch.ops.mkldnn, name)}
+
+
+def packed_flops(*shapes: Any, out_shape: torch.Size, **options: Any) -> int:
+    """Each output is a sum over all but the first dimension of the weights; they stand before the bias or None."""
+    leading = list(takewhile(lambda shape: isinstance(shape, torch.Size) and len(shape) > 1, shapes))
+    return 2 * math.prod(out_shape) * math.prod(leading[-1][1:])
 
 
 def excuse(error: Exception) -> dict[str, str]:

@@ -1,15 +1,18 @@
 """Forward passes as contestants: our models in their forms, and those of others."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
+from hf_detr.memory import freed_memory_is_kept
 
 from .contest import BenchOptions, Contestant, SkipContestant, Work
-from .peers import counterpart, transformers_forward
+from .peers import counterpart, require, transformers_forward
 
 Forward = Callable[[nn.Module, Tensor], Callable[[], Any]]
 Shape = tuple[int, int, int]
@@ -108,7 +111,59 @@ def optimised_bfloat16(name: str, make: Callable[[], nn.Module], shape: Shape, o
 
         return work
 
-    return Contestant(name, build, "bfloat16")
+    return Contestant(name, build, "bfloat16", count_flops=True)
+
+
+def keeping_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
+    """A forward pass whose memory stays with the process, as our optimised models have it."""
+    run = transformers_forward(model, pixels)
+
+    def keeping() -> Any:
+        with freed_memory_is_kept():
+            return run()
+
+    return keeping
+
+
+def openvino_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
+    """Our model run by OpenVINO, where it is installed, in each precision."""
+    for name, dtype, precision in (("OpenVINO", "float32", "f32"), ("OpenVINO, bfloat16", "bfloat16", "bf16")):
+        yield Contestant(name, partial(openvino_work, preset, shape, options.threads, precision), dtype)
+
+
+def openvino_work(preset: str, shape: Shape, threads: int, precision: str) -> Work:
+    """One request of the compiled network at a fixed shape.
+
+    Raises:
+        SkipContestant: OpenVINO is not installed.
+    """
+    require("openvino")
+    openvino = import_module("openvino")
+    torch.manual_seed(0)
+    pixels = pixels_of(shape, "cpu")
+    network = openvino.convert_model(
+        torch.jit.trace(Outputs(our_model(preset).eval()), pixels, check_trace=False), input=list(pixels.shape)
+    )
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = openvino.Core().compile_model(network, "CPU", settings).create_infer_request()
+    return lambda _: request.infer({0: pixels.numpy()})
+
+
+class Outputs(nn.Module):
+    """A detector that returns plain tensors: class logits and boxes."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) → (B, Q, K) and (B, Q, 4)."""
+        outputs = self.model(pixels)
+        return outputs.logits, outputs.pred_boxes
 
 
 def their_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
@@ -119,5 +174,7 @@ def their_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Co
 
     yield forward_contestant("transformers", make, shape, options, count_flops=True)
     yield forward_contestant("transformers, bfloat16", make, shape, options, dtype="bfloat16")
+    if options.device == "cpu":
+        yield forward_contestant("transformers, freed memory kept", make, shape, options, keeping_forward)
     if options.compile:
         yield forward_contestant("transformers, compiled", lambda: torch.compile(make().eval()), shape, options)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from .contest import BenchOptions, Comparison
-from .models import forward_contestant, our_forms, our_model, sizes, their_forms
+from .models import forward_contestant, openvino_forms, our_forms, our_model, sizes, their_forms
 from .peers import COUNTERPARTS, NEAREST
 
 # One of each architecture; the others differ in depth or resolution, and can be asked for.
@@ -31,6 +31,8 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
                 if preset in COUNTERPARTS or preset in NEAREST:
                     contestants += their_forms(preset, shape, options)
                     baseline = "transformers"
+                if options.device == "cpu":
+                    contestants += openvino_forms(preset, shape, options)
                 if preset.startswith("dino-resnet-50"):
                     # what DINO should cost at most: our two-stage Deformable DETR with as many queries
                     contestants.append(

@@ -8,7 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from hf_detr import HfDetrForObjectDetection
+from hf_detr.memory import freed_memory_is_kept
 from hf_detr.training.frozen_norms import fold_frozen_norms
+from hf_detr.training.linear import use_onednn
 from hf_detr.training.parameter_groups import parameter_groups
 
 from .contest import BenchOptions, Comparison, Contestant, Lap, Work
@@ -59,7 +62,10 @@ def training_step(
     """A step as `Trainer` makes it: AdamW in its fused form, gradients clipped at 0.1; autocast for bfloat16."""
     torch.manual_seed(0)
     model = make().train().to(options.device)
-    fold_frozen_norms(model)  # as our trainer does; there are none of ours in other models
+    is_ours = isinstance(model, HfDetrForObjectDetection)
+    if is_ours:  # as our trainer does
+        fold_frozen_norms(model)
+        use_onednn(model)
     pixels = pixels_of((batch, side, side), options.device)
     mask = torch.ones(batch, side, side, dtype=torch.int64, device=options.device)
     labels = random_labels(batch, OBJECTS, NUM_LABELS, options.device)
@@ -71,6 +77,10 @@ def training_step(
     tell_before_the_loss(model, lambda: current[0]("forward"))
 
     def work(lap: Lap) -> None:
+        with freed_memory_is_kept() if is_ours else nullcontext():  # likewise
+            step(lap)
+
+    def step(lap: Lap) -> None:
         current[:] = [lap]
         with precision():
             loss = model(pixel_values=pixels, pixel_mask=mask, labels=labels).loss

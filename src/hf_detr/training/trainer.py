@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_detr.data import DetectionCollator, category_names
+from hf_detr.memory import freed_memory_is_kept
 
 from .arguments import HfDetrTrainingArguments
 from .callbacks import LossProgress
@@ -22,6 +23,7 @@ from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotat
 from .ema import TRAINING_WEIGHTS, WeightAverage
 from .finite_steps import FiniteSteps, NonFiniteLossError
 from .frozen_norms import fold_frozen_norms
+from .linear import use_onednn
 from .matching_stability import MatchingStability
 from .packed_labels import pack_labels
 from .parameter_groups import parameter_groups
@@ -129,11 +131,12 @@ class HfDetrTrainer(Trainer):
         if self.model_wrapped is self.model:
             self.model.__dict__.pop("_is_accelerate_prepared", None)
         self._follow_training()
-        unfold_norms = fold_frozen_norms(self.model)
-        try:
+        with ExitStack() as faster:
+            faster.callback(fold_frozen_norms(self.model))
+            if self.args.device.type == "cpu":
+                faster.callback(use_onednn(self.model))
+                faster.enter_context(freed_memory_is_kept())
             output = super().train(*args, **kwargs)
-        finally:
-            unfold_norms()
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         if self._evaluated_step != (best or self.state.global_step):
             self._result = None  # that of other weights
