@@ -10,7 +10,7 @@ from hf_detr.training.linear import LEAST_WORK, use_onednn
 
 
 def results(layer: nn.Linear, states: torch.Tensor) -> list[torch.Tensor | None]:
-    states = states.clone().requires_grad_(not states.requires_grad)
+    states = states.clone().requires_grad_()
     layer.zero_grad()
     output = layer(states)
     output.square().sum().backward()

@@ -13,6 +13,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 from hf_detr.deployment.packing import has_packed_operators
 
+from .frozen_norms import unfold
+
 LEAST_WORK = 2**24
 """Multiplications below which the products are too small to gain from it."""
 
@@ -26,13 +28,7 @@ def use_onednn(model: nn.Module) -> Callable[[], None]:
     layers = [module for module in model.modules() if type(module) is nn.Linear] if has_packed_operators() else []
     for layer in layers:
         layer.forward = partial(linear, layer)
-    return partial(undo, layers)
-
-
-def undo(layers: list[nn.Linear]) -> None:
-    """Let the layers compute again as their class says."""
-    for layer in layers:
-        layer.__dict__.pop("forward", None)
+    return partial(unfold, layers)
 
 
 def linear(layer: nn.Linear, states: Tensor) -> Tensor:
