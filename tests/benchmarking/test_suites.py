@@ -40,6 +40,13 @@ def test_every_suite_names_its_comparisons_and_baselines(suite: str, quick: bool
         assert comparison.baseline in contestants
 
 
+@pytest.mark.parametrize("suite", ["inference", "growth"])
+def test_batches_can_be_asked_for(suite: str):
+    names = [comparison.name for comparison in suites.comparisons_of(suite, replace(QUICK, batches=(3,)))]
+    assert any("batch 3" in name for name in names)
+    assert not any(f"batch {batch}" in name for name in names for batch in (1, 2, 8))
+
+
 def test_peers_belong_to_presets():
     assert set(COUNTERPARTS) | set(NEAREST) <= set(available_presets())
 

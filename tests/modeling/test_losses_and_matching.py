@@ -24,7 +24,7 @@ from hf_detr.modeling.boxes import (
     generalised_box_iou,
     inverse_sigmoid,
 )
-from hf_detr.modeling.losses import SIGMOID_LOSSES, Background, Criterion, SupervisedSet, background
+from hf_detr.modeling.losses import SIGMOID_LOSSES, BackgroundSum, Criterion, SupervisedSet, background
 from hf_detr.modeling.matching import HungarianMatcher, Matches, Targets
 from hf_detr.modeling.position import SinePositionEmbedding
 from shared import SHARED_FOLDER
@@ -483,11 +483,17 @@ def test_the_best_score_is_the_target_and_grows_with_the_fit(classification: str
     assert (loss >= entropy - 1e-9).all()
 
 
+@pytest.mark.parametrize("cached", [1, 70, 2**17])
 @pytest.mark.parametrize("gamma", [1.5, 2.0])
-def test_the_gradient_of_the_background_is_that_of_its_equation(gamma: float):
-    logits = torch.linspace(-8, 8, 33, dtype=torch.float64, requires_grad=True)
-    torch.testing.assert_close(Background.apply(logits, gamma), background(logits, gamma), rtol=1e-12, atol=0)
-    assert torch.autograd.gradcheck(Background.apply, (logits, gamma))
+def test_the_background_is_that_of_its_equation(gamma: float, cached: int, monkeypatch: pytest.MonkeyPatch):
+    """However many images it takes at a time, with and without queries that do not count."""
+    monkeypatch.setattr("hf_detr.modeling.losses._CACHED_LOGITS", cached)
+    logits = torch.linspace(-8, 8, 150, dtype=torch.float64).view(5, 10, 3).requires_grad_()
+    for supervised in (None, torch.rand(5, 10, generator=torch.Generator().manual_seed(0)) > 0.3):
+        counted = torch.ones(5, 10) if supervised is None else supervised
+        expected = (background(logits, gamma) * counted[:, :, None]).sum((1, 2))
+        torch.testing.assert_close(BackgroundSum.apply(logits, gamma, supervised), expected, rtol=1e-12, atol=0)
+        assert torch.autograd.gradcheck(BackgroundSum.apply, (logits, gamma, supervised))
 
 
 def test_a_position_modulated_cost_prefers_the_box_to_the_score():

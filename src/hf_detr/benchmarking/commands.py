@@ -25,6 +25,10 @@ QuickOption = Annotated[bool, typer.Option("--quick", help="Small sizes, few rou
 PresetsOption = Annotated[
     list[str] | None, typer.Option("--preset", help="Measure these presets only; may be repeated.")
 ]
+BatchesOption = Annotated[
+    list[int] | None,
+    typer.Option("--batch", help="Measure so many images at once, in suites that vary it; may be repeated.", min=1),
+]
 ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch.", min=1)]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 RoundsOption = Annotated[int | None, typer.Option(help="How often each contestant is measured.", min=1)]
@@ -39,6 +43,7 @@ def add_suite(suite: str, description: str) -> None:
     def run(
         quick: QuickOption = False,
         preset: PresetsOption = None,
+        batch: BatchesOption = None,
         threads: ThreadsOption = CORES,
         device: DeviceOption = "cpu",
         rounds: RoundsOption = None,
@@ -54,6 +59,7 @@ def add_suite(suite: str, description: str) -> None:
             options = BenchOptions(
                 quick=quick,
                 presets=tuple(preset) if preset else None,
+                batches=tuple(batch) if batch else None,
                 threads=threads,
                 device=device,
                 rounds=rounds,

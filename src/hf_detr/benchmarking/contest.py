@@ -20,7 +20,7 @@ Work = Callable[[Lap], Any]
 """Does the work once. It may call its argument with the name of the part of the work that has just ended."""
 
 WHOLE = ""
-ENOUGH_ROUNDS, ENOUGH_SECONDS = 5, 60.0
+ENOUGH_ROUNDS, ENOUGH_SECONDS = 3, 60.0
 """After so many rounds that took so long together, a comparison is over, however many rounds were asked for."""
 
 
@@ -35,6 +35,7 @@ class BenchOptions:
     Attributes:
         quick: small sizes and few rounds, to see that everything runs; the numbers mean little.
         presets: the presets to measure, where a suite is about presets; None for those of the suite.
+        batches: the numbers of images to measure at once, where a suite varies them; None for those of the suite.
         threads: of PyTorch.
         device: "cpu" or "cuda".
         rounds: how often each contestant is measured at most (see `ENOUGH_SECONDS`); None for the usual number.
@@ -44,6 +45,7 @@ class BenchOptions:
 
     quick: bool = False
     presets: tuple[str, ...] | None = None
+    batches: tuple[int, ...] | None = None
     threads: int = 1
     device: str = "cpu"
     rounds: int | None = None

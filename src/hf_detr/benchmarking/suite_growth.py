@@ -26,7 +26,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
             yield forwards(preset, ("image area", size**2), (1, size, size), options)
         for queries in QUICK_QUERIES if quick else QUERIES:
             yield forwards(preset, ("queries", queries), (1, side, side), options, num_queries=queries)
-        for batch in QUICK_BATCHES if quick else BATCHES:
+        for batch in options.batches or (QUICK_BATCHES if quick else BATCHES):
             yield forwards(preset, ("batch", batch), (batch, side, side), options)
     for objects in QUICK_OBJECTS if quick else OBJECTS:
         scene = Scene("softmax", 2 if quick else 8, objects, 300, options.device)

@@ -24,7 +24,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
     presets = options.presets or (QUICK_PRESETS if options.quick else PRESETS)
     for preset in presets:
         for height, width in sizes(options):
-            for batch in (1,) if options.quick else BATCHES:
+            for batch in options.batches or ((1,) if options.quick else BATCHES):
                 shape = (batch, height, width)
                 contestants = [*our_forms(preset, shape, options)]
                 baseline = "hf_detr"

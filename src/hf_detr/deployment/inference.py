@@ -12,6 +12,7 @@ from hf_detr.memory import freed_memory_is_kept
 from hf_detr.modeling.detr import HfDetrForObjectDetection, HfDetrObjectDetectionOutput
 
 from .constants import keep_constants
+from .dtypes import choose_dtype
 from .folding import fold_batch_norms
 from .fusion import fuse_projections
 from .grouping import image_sizes, run_by_size
@@ -121,25 +122,6 @@ def optimize_for_inference(
     if compile:
         optimised.model.compile(mode=compile if isinstance(compile, str) else None, dynamic=False)
     return optimised
-
-
-def choose_dtype(dtype: torch.dtype | str | None, model: HfDetrForObjectDetection) -> torch.dtype:
-    """The dtype to compute in. Raises ValueError if it is none."""
-    if dtype is None:
-        return model.dtype
-    if dtype == "auto":
-        return torch.bfloat16 if is_fast_with_bfloat16(model.device) else model.dtype
-    chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
-    if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-        raise ValueError(f"dtype={dtype!r}: expected a floating point type of torch, its name, 'auto' or None.")
-    return chosen
-
-
-def is_fast_with_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def is_convolutional(body: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from transformers.utils import logging
 from hf_detr.modeling.attention import MLP
 from hf_detr.modeling.encoder import FeedForward
 
+from .dtypes import is_fast_with_bfloat16
 from .folding import is_equal, small_picture
 
 logger = logging.get_logger(__name__)
@@ -35,8 +36,7 @@ class Packed:
     def packs(self, states: Tensor) -> bool:
         """Whether oneDNN computes this: float32, or bfloat16 where the processor has instructions for it."""
         return states.device.type == "cpu" and (
-            states.dtype == torch.float32
-            or (states.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+            states.dtype == torch.float32 or (states.dtype == torch.bfloat16 and is_fast_with_bfloat16(states.device))
         )
 
     def activate(self, states: Tensor) -> Tensor:

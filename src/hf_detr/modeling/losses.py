@@ -140,32 +140,46 @@ SIGMOID_LOSSES = {
 }
 
 
+_CACHED_LOGITS = 2**17
+
+
 def background(logits: Tensor, gamma: float) -> Tensor:
     """The loss p^gamma · -log(1 - p) of each logit whose target is 0."""
     return logits.sigmoid() ** gamma * F.softplus(logits)
 
 
-class Background(torch.autograd.Function):
-    """`background` for all the logits of a batch: its gradient is computed along, in fewer passes over memory."""
+class BackgroundSum(torch.autograd.Function):
+    """The sum of `background` over all the logits of each image.
+
+    Its gradient is computed along, in fewer passes over memory, and on a CPU a few images at a time: there are
+    millions of logits, and what is computed from them should fit into its cache.
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, gamma: float) -> Tensor:
-        """(...) logits → (...) losses."""
-        probability = logits.sigmoid()
-        cross_entropy = F.softplus(logits)
-        # of an exponent 2 or 1.5, faster than a power of any other
-        weight = probability * (probability if gamma == 2 else probability ** (gamma - 1))
-        # d/dx p^g s = p^g (g (1 - p) s + p), where s = -log(1 - p) and ds/dx = p
-        slope = torch.addcmul(probability, 1 - probability, cross_entropy, value=gamma).mul_(weight)
-        ctx.save_for_backward(slope)
-        return cross_entropy.mul_(weight)
+    def forward(ctx: Any, logits: Tensor, gamma: float, supervised: Tensor | None) -> Tensor:
+        """(N, Q, K) logits of N images, (N, Q) queries that count or None → (N,) sums."""
+        slopes, sums = torch.empty_like(logits), logits.new_empty(len(logits))
+        at_once = max(1, _CACHED_LOGITS // max(1, logits[0].numel())) if logits.device.type == "cpu" else len(logits)
+        for first in range(0, len(logits), at_once):
+            images = slice(first, first + at_once)
+            probability, cross_entropy = logits[images].sigmoid(), F.softplus(logits[images])
+            # of an exponent 2 or 1.5, faster than a power of any other
+            weight = probability * (probability if gamma == 2 else probability ** (gamma - 1))
+            if supervised is not None:
+                weight *= supervised[images, :, None]
+            # d/dx p^g s = p^g (g (1 - p) s + p), where s = -log(1 - p) and ds/dx = p
+            slope = torch.addcmul(probability, 1 - probability, cross_entropy, value=gamma)
+            torch.mul(slope, weight, out=slopes[images])
+            sums[images] = cross_entropy.mul_(weight).flatten(1).sum(-1)
+        ctx.save_for_backward(slopes)
+        return sums
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """The gradient of the logits."""
-        (slope,) = ctx.saved_tensors
-        return gradient * slope, None
+        (slopes,) = ctx.saved_tensors
+        return gradient[:, None, None] * slopes, None, None
 
 
 class Criterion:
@@ -238,9 +252,10 @@ class Criterion:
         plain = self.classification == "position_supervised" and predictions.kind == "denoising"
         kind = SIGMOID_LOSSES["focal" if plain else self.classification]
         scale = 1 - self.focal_alpha if kind.balanced else 1.0
-        losses = Background.apply(predictions.logits, kind.gamma)
-        if predictions.supervised is not None:
-            losses = losses * predictions.supervised[None, :, :, None]
+        layers, supervised = len(predictions.logits), predictions.supervised
+        if supervised is not None:
+            supervised = supervised.repeat(layers, 1)
+        elsewhere = BackgroundSum.apply(predictions.logits.flatten(0, 1), kind.gamma, supervised)
 
         matched, logits = predictions.matched, predictions.matched_logits()
         # the focal loss asks for no overlaps, so none are computed for it
@@ -249,7 +264,7 @@ class Criterion:
         found = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
         # where, not a product: a padded slot may hold a NaN
         at_objects = torch.where(matched, found - scale * background(logits, kind.gamma), 0.0)
-        return (scale * losses.flatten(1).sum(-1) + at_objects.flatten(1).sum(-1)) / predictions.num_boxes
+        return (scale * elsewhere.view(layers, -1) + at_objects.sum(-1)).sum(-1) / predictions.num_boxes
 
     def box_losses(self, predictions: SupervisedSet) -> dict[str, Tensor]:
         """(L,) L1 and 1 - generalised IoU of the matched boxes, per object."""

@@ -1,6 +1,7 @@
 """Findings about images: missing, broken, of another size than annotated, turned, copies, without annotation."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from ..layouts import is_image
@@ -15,67 +16,59 @@ EXTREME_SHAPE = 3.0
 """Longer than this many times its width (or height), an image is scaled down further than its shortest edge says."""
 
 
+_KINDS = {
+    "missing_image": (
+        Severity.ERROR,
+        "image files are missing",
+        "put the files where the annotations say, or delete these images from the annotations",
+    ),
+    "unreadable_image": (
+        Severity.ERROR,
+        "images cannot be read",
+        "get these files anew, or delete these images from the annotations",
+    ),
+    "undeclared_image": (
+        Severity.ERROR,
+        "image ids are used by annotations, but no image has them",
+        "declare the images, or delete these annotations",
+    ),
+    "image_size": (
+        Severity.ERROR,
+        "images have another size than their annotation says, so their boxes are in the wrong place",
+        "annotate the files you train on, or scale the boxes to them",
+    ),
+    "repeated_image_id": (
+        Severity.ERROR,
+        "images have the id of another image",
+        "give every image an id of its own",
+    ),
+    "turned_image": (
+        Severity.NOTE,
+        "images are turned by their EXIF orientation; boxes are taken to refer to the image as displayed",
+        "look at their boxes in samples.jpg: some annotation tools ignore the orientation",
+    ),
+}
+"""What can be wrong with one image: how bad it is, what it is, and what helps."""
+
+
 def image_findings(split: ExaminedSplit) -> list[Finding]:
     """Return what is wrong with the images of a split."""
-    problems: dict[str, list[Place]] = {"undeclared_image": [], "missing_image": [], "unreadable_image": []}
-    other_size, turned, repeated = [], [], []
+    places: dict[str, list[Place]] = {kind: [] for kind in _KINDS}
     seen: dict[object, int] = {}
     for index, (record, fact) in enumerate(zip(split.records, split.facts, strict=True)):
         first = seen.setdefault(record.image_id, index)
         if first != index:
-            repeated.append(split.place(index, f"also the id of {Path(split.place(first).file or '').name}"))
+            other = Path(split.place(first).file or "").name
+            places["repeated_image_id"].append(split.place(index, f"also the id of {other}"))
         if fact.problem:
-            problems[fact.problem_kind].append(split.place(index, fact.problem))
+            places[fact.problem_kind].append(split.place(index, fact.problem))
         elif not size_agrees(record, fact):
-            other_size.append(split.place(index, _size_problem((record.width, record.height), fact)))
+            problem = _size_problem((record.width, record.height), fact)
+            places["image_size"].append(split.place(index, problem))
         if fact.rotated:
-            turned.append(split.place(index, f"EXIF orientation {fact.orientation}"))
-    return [
-        *finding(
-            "missing_image",
-            Severity.ERROR,
-            "image files are missing",
-            "put the files where the annotations say, or delete these images from the annotations",
-            problems["missing_image"],
-        ),
-        *finding(
-            "unreadable_image",
-            Severity.ERROR,
-            "images cannot be read",
-            "get these files anew, or delete these images from the annotations",
-            problems["unreadable_image"],
-        ),
-        *finding(
-            "undeclared_image",
-            Severity.ERROR,
-            "image ids are used by annotations, but no image has them",
-            "declare the images, or delete these annotations",
-            problems["undeclared_image"],
-        ),
-        *finding(
-            "image_size",
-            Severity.ERROR,
-            "images have another size than their annotation says, so their boxes are in the wrong place",
-            "annotate the files you train on, or scale the boxes to them",
-            other_size,
-        ),
-        *finding(
-            "repeated_image_id",
-            Severity.ERROR,
-            "images have the id of another image",
-            "give every image an id of its own",
-            repeated,
-        ),
-        *finding(
-            "turned_image",
-            Severity.NOTE,
-            "images are turned by their EXIF orientation; boxes are taken to refer to the image as displayed",
-            "look at their boxes in samples.jpg: some annotation tools ignore the orientation",
-            turned,
-        ),
-        *_without_objects(split),
-        *_different_sizes(split),
-    ]
+            places["turned_image"].append(split.place(index, f"EXIF orientation {fact.orientation}"))
+    found = [finding(kind, *description, places[kind]) for kind, description in _KINDS.items()]
+    return [*chain.from_iterable(found), *_without_objects(split), *_different_sizes(split)]
 
 
 def copy_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
