@@ -23,6 +23,8 @@ from transformers.image_utils import (
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 
+from hf_detr.memory import freed_memory_is_kept
+
 from .annotations import Geometry, ImageObjects, make_labels, read_annotations
 from .boxes import box_cxcywh_to_xyxy
 from .image_reading import named_images, read_image
@@ -117,7 +119,8 @@ class _DetectionProcessing:
         Raises:
             ValueError: an image or annotation that cannot be read as described; the message names it.
         """
-        return super().preprocess(images, annotations, **kwargs)
+        with freed_memory_is_kept():
+            return super().preprocess(images, annotations, **kwargs)
 
     def process_image(
         self,

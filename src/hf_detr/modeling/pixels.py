@@ -89,7 +89,7 @@ def normalise(
         if not changes:
             real.copy_(image)
         for rows in _bands(height, device) if changes else ():
-            torch.mul(image[:, rows], scale, out=real[:, rows]).add_(offset)
+            real[:, rows].copy_(image[:, rows]).mul_(scale).add_(offset)
         canvas[:, height:], canvas[:, :height, width:] = 0, 0
     return batch
 
