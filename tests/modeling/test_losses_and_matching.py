@@ -24,7 +24,14 @@ from hf_detr.modeling.boxes import (
     generalised_box_iou,
     inverse_sigmoid,
 )
-from hf_detr.modeling.losses import SIGMOID_LOSSES, BackgroundSum, Criterion, SupervisedSet, background
+from hf_detr.modeling.losses import (
+    SIGMOID_LOSSES,
+    BackgroundSum,
+    Criterion,
+    SupervisedSet,
+    background,
+    fast_softplus,
+)
 from hf_detr.modeling.matching import HungarianMatcher, Matches, Targets
 from hf_detr.modeling.position import SinePositionEmbedding
 from shared import SHARED_FOLDER
@@ -494,6 +501,12 @@ def test_the_background_is_that_of_its_equation(gamma: float, cached: int, monke
         expected = (background(logits, gamma) * counted[:, :, None]).sum((1, 2))
         torch.testing.assert_close(BackgroundSum.apply(logits, gamma, supervised), expected, rtol=1e-12, atol=0)
         assert torch.autograd.gradcheck(BackgroundSum.apply, (logits, gamma, supervised))
+
+
+def test_the_fast_softplus_is_one():
+    logits = torch.tensor([-math.inf, -300.0, -90, -20, -8, -1, 0, 1, 8, 20, 90, 300, math.inf, math.nan])
+    expected = torch.nn.functional.softplus(logits)
+    torch.testing.assert_close(fast_softplus(logits), expected, rtol=1e-6, atol=1e-7, equal_nan=True)
 
 
 def test_a_position_modulated_cost_prefers_the_box_to_the_score():

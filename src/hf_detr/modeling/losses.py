@@ -148,6 +148,14 @@ def background(logits: Tensor, gamma: float) -> Tensor:
     return logits.sigmoid() ** gamma * F.softplus(logits)
 
 
+def fast_softplus(logits: Tensor) -> Tensor:
+    """log(1 + e^x) to the rounding of 1, not of the result, without `log1p`, which takes ten times as long as a `log`.
+
+    Far below 0 it is weighted by a power of a probability as small as itself.
+    """
+    return logits.relu().sub_(logits.abs().sigmoid_().log_())
+
+
 class BackgroundSum(torch.autograd.Function):
     """The sum of `background` over all the logits of each image.
 
@@ -162,7 +170,7 @@ class BackgroundSum(torch.autograd.Function):
         at_once = max(1, _CACHED_LOGITS // max(1, logits[0].numel())) if logits.device.type == "cpu" else len(logits)
         for first in range(0, len(logits), at_once):
             images = slice(first, first + at_once)
-            probability, cross_entropy = logits[images].sigmoid(), F.softplus(logits[images])
+            probability, cross_entropy = logits[images].sigmoid(), fast_softplus(logits[images])
             # of an exponent 2 or 1.5, faster than a power of any other
             weight = probability * (probability if gamma == 2 else probability ** (gamma - 1))
             if supervised is not None:
