@@ -59,7 +59,7 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], metrics: Mapping[str, st
         metrics: name in the records to the title of its panel.
         path: the PNG file to write.
     """
-    figure = Figure(figsize=(4.6 * len(metrics), 3.6), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(metrics), 3.9), layout="constrained")
     for axes, (metric, title) in zip(figure.subplots(1, len(metrics), squeeze=False)[0], metrics.items(), strict=True):
         for colour, (label, records) in enumerate(groups.items()):
             for number, record in enumerate(records):
@@ -70,6 +70,6 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], metrics: Mapping[str, st
                 )
         axes.set(title=title, xlabel="minutes of training", ylim=(0, None), xlim=(0, None))
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=len(groups), fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
