@@ -32,6 +32,7 @@ BASELINE_FIELDS = {
     "num_one_to_many_queries": 0,
     "dense_repeats": 0,
     "query_content": "learned",
+    "distinct_iou": 1,
 }
 BASELINE_AUGMENTATION = "flip"
 # What differs from the baseline: fields of `HfDetrConfig`, or `augmentation` as of `hf-detr train`.
@@ -46,8 +47,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "dense_one_to_one": {"augmentation": "strong"},
     "dense_supervision": {"dense_repeats": 6},
     "token_content": {"query_content": "token"},
+    "distinct": {"distinct_iou": 0.7},
 }
 DEFAULT_VARIANTS = (
+    "matchability+token_content+distinct",
     "matchability+token_content",
     "matchability",
     BASELINE,

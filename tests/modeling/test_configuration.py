@@ -74,6 +74,7 @@ def test_an_unknown_field_in_a_saved_file_is_refused(tmp_path: Path):
         ({"box_refinement": "per_layer"}, "query_reference is 'none'"),
         ({"query_position": "sine"}, "allowed are 'box' and 'selected'"),
         ({"query_reference": "selected"}, "encoder='deformable'"),
+        ({"distinct_iou": 0.7}, "distinct_iou=0.7, query_reference='none'.*'selected'"),
         ({"query_content": "memory"}, "query_content='memory'.*allowed is 'selected'"),
         ({"query_content": "token"}, "query_content='token'.*allowed is 'selected'"),
         ({"denoising": "dn"}, "query_position='sine'"),

@@ -55,6 +55,8 @@ class HfDetrConfig(PreTrainedConfig):
             place) or "token" (the selected token itself, as in RT-DETR, Zhao et al. 2024).
         query_reference: where a query looks first: "none", a learned "point" or "box", or "selected" from the
             proposals of the encoder (two-stage).
+        distinct_iou: selected boxes that overlap a better one by more than this IoU give way to others (after
+            DDQ-DETR, Zhang et al. 2023); 1 is off.
         query_position: "learned" (fixed over the layers) or "sine" (of the reference box, through an MLP).
         query_position_scale: scale the sine query position by a function of the content (DAB-Deformable-DETR).
         box_refinement: "none", "per_layer" (Deformable DETR) or "look_forward_twice" (DAB-DETR, DINO).
@@ -137,6 +139,7 @@ class HfDetrConfig(PreTrainedConfig):
     num_queries: int = 100
     query_content: Literal["zeros", "learned", "memory", "token"] = "zeros"
     query_reference: Literal["none", "point", "box", "selected"] = "none"
+    distinct_iou: float | int = 1
     query_position: Literal["learned", "sine"] = "learned"
     query_position_scale: bool = False
     box_refinement: Literal["none", "per_layer", "look_forward_twice"] = "none"
@@ -277,6 +280,11 @@ class HfDetrConfig(PreTrainedConfig):
             (
                 self.query_reference == "selected" and self.encoder != "deformable",
                 "query_reference='selected' takes proposals from encoder='deformable'.",
+            ),
+            (
+                not 0 < self.distinct_iou <= 1 or (self.distinct_iou < 1 and self.query_reference != "selected"),
+                f"distinct_iou={self.distinct_iou}, query_reference='{self.query_reference}': above 0 and at most 1 "
+                "is allowed, and below 1 the boxes of query_reference='selected'.",
             ),
             (
                 self.query_content in ("memory", "token") and self.query_reference != "selected",

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from .attention import MLP, Memory
+from .boxes import box_cxcywh_to_xyxy, box_iou, planar
 from .configuration import HfDetrConfig
 from .encoder import token_grid
 from .heads import DetectionHeads
 from .position import sine_embedding
+
+_CANDIDATES = 4
+"""Times as many tokens as queries are looked at when repeated boxes give way to others."""
 
 
 @dataclass
@@ -150,12 +154,17 @@ class SelectedQueries(nn.Module):
     moves it, and the best `num_queries` become references, detached. With `query_content="memory"` content and
     position are computed from the reference (Deformable DETR), with "token" the content is the selected token itself,
     detached (RT-DETR); otherwise it is learned (DINO). Queries to be matched one to many take the next best tokens.
+
+    With `distinct_iou` below 1, boxes that overlap a better one by more come after all others (DDQ-DETR, Zhang et al.
+    2023, by non-maximum suppression; here one that was itself put back counts as a better one too, so that all pairs
+    are compared at once): the decoder has fewer repetitions of one object to tell apart.
     """
 
     def __init__(self, config: HfDetrConfig):
         super().__init__()
         self.num_queries, self.width = config.num_queries, config.d_model // 2
         self.num_one_to_many = config.num_one_to_many_queries
+        self.distinct_iou = config.distinct_iou
         self.from_memory = config.query_content == "memory"
         self.from_token = config.query_content == "token"
         self.projection = nn.Linear(config.d_model, config.d_model)
@@ -177,8 +186,7 @@ class SelectedQueries(nn.Module):
         logits = self.heads.logits(0, states)
         # Deformable DETR trains class 0 to mean "any object"; DINO looks for the most probable class
         scores = logits[..., 0] if self.from_memory else logits.amax(-1)
-        wanted = self.num_queries + one_to_many * self.num_one_to_many
-        indices = scores.topk(min(wanted, scores.shape[1]), dim=1).indices  # a small image has few tokens
+        indices = self.select(scores, states, anchors, self.num_queries + one_to_many * self.num_one_to_many)
         own = indices[:, : self.num_queries]
         if self.from_memory:
             box_logits = self.heads.box_logits(0, states) + anchors
@@ -192,6 +200,21 @@ class SelectedQueries(nn.Module):
             content, position = self.content_of(states, indices, one_to_many), None
         num_one_to_many = indices.shape[1] - own.shape[1]
         return Queries(content, position, references, proposals, num_one_to_many)
+
+    @torch.no_grad()
+    def select(self, scores: Tensor, states: Tensor, anchors: Tensor, wanted: int) -> Tensor:
+        """(B, Q) tokens of the best (B, S) scores, those that repeat a better one last; best first."""
+        num_tokens = scores.shape[1]  # a small image has few
+        if self.distinct_iou >= 1:
+            return scores.topk(min(wanted, num_tokens), dim=1).indices
+        candidates = scores.topk(min(_CANDIDATES * wanted, num_tokens), dim=1).indices
+        boxes = (self.heads.box_logits(0, pick(states, candidates)) + pick(anchors, candidates)).sigmoid()
+        corners = planar(box_cxcywh_to_xyxy(boxes))
+        overlaps, _ = box_iou(corners[:, :, None], corners[:, None])
+        repeats = overlaps.tril(-1).amax(-1) > self.distinct_iou
+        rank = torch.arange(repeats.shape[1], device=repeats.device)
+        order = (rank + len(rank) * repeats).topk(min(wanted, num_tokens), dim=1, largest=False).indices
+        return candidates.gather(1, order)
 
     def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """As `anchor_logits`."""
