@@ -133,6 +133,9 @@ _PRESETS: dict[str, dict[str, Any]] = {
         "num_queries": 100,
         "num_denoising": 40,
         "query_content": "token",
+        # Two layers of the decoder cannot tell all repetitions apart: 4 AP and AP50 above it after 20 passes over the
+        # built-in data (one seed)
+        "distinct_iou": 0.7,
         # 3 AP above the focal loss after 300 steps on the built-in data (two seeds, a backbone of full width)
         "classification": "matchability",
         "learning_rate_multipliers": {},
