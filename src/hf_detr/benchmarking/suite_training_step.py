@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hf_detr import HfDetrForObjectDetection
-from hf_detr.memory import freed_memory_is_kept
+from hf_detr.modeling.freed_memory import freed_memory_is_kept
 from hf_detr.training.frozen_norms import fold_frozen_norms
 from hf_detr.training.linear import use_onednn
 from hf_detr.training.parameter_groups import parameter_groups

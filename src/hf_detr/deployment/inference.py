@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
-from hf_detr.memory import freed_memory_is_kept
 from hf_detr.modeling.detr import HfDetrForObjectDetection, HfDetrObjectDetectionOutput
+from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
 from .constants import keep_constants
 from .dtypes import choose_dtype

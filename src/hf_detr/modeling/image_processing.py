@@ -23,10 +23,9 @@ from transformers.image_utils import (
 )
 from transformers.processing_utils import ImagesKwargs, Unpack
 
-from hf_detr.memory import freed_memory_is_kept
-
 from .annotations import Geometry, ImageObjects, make_labels, read_annotations
 from .boxes import box_cxcywh_to_xyxy
+from .freed_memory import freed_memory_is_kept
 from .image_reading import named_images, read_image
 from .pixels import canvas_sizes, normalise, pixel_mask, resize_with_pillow, resized_size
 

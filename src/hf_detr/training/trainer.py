@@ -15,7 +15,7 @@ from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_detr.data import DetectionCollator, category_names
-from hf_detr.memory import freed_memory_is_kept
+from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
 from .arguments import HfDetrTrainingArguments
 from .callbacks import LossProgress
