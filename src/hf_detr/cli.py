@@ -29,7 +29,7 @@ console = Console(quiet=rank() != 0)
 
 DEMO_FOLDER = Path("demo-output")
 # About ten minutes on two CPU cores.
-DEMO_DATA, DEMO_EPOCHS, DEMO_IMAGE_SIZE = "synthetic", 18, 128
+DEMO_DATA, DEMO_EPOCHS, DEMO_IMAGE_SIZE = "synthetic", 20, 128
 DEMO_THRESHOLD = 0.3
 
 DataOption = Annotated[str, typer.Option("--data", help="A folder of detection data, or the word 'synthetic'.")]
