@@ -141,6 +141,7 @@ SIGMOID_LOSSES = {
 
 
 _CACHED_LOGITS = 2**17
+"""Half a megabyte in float32. From 2^16 to 2^19 were about equally fast, 2^15 half as fast, 2^23 a quarter."""
 
 
 def background(logits: Tensor, gamma: float) -> Tensor:
