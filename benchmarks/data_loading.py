@@ -1,27 +1,33 @@
 """Images per second from JPEG to batch: our augmentation against a pipeline of torchvision's transforms tuned by hand.
 
-    python benchmarks/data_loading.py --data my-images [--batch-size 16] [--workers 0 2 8] [--repeats 5]
+    python benchmarks/data_loading.py --data my-images --workers 0 --workers 2 --repeats 5
 
 The peer decodes with torchvision.io, runs the published recipe as one v2.Compose on uint8 and normalises into the
 padded batch. `strong` does more work than the peer: it decodes 2 to 3 images for one. Measurements are interleaved.
 """
 
-import argparse
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+import typer
 from datasets import Dataset
+from reports import PAGE, table, write_section
+from timed_training import machine_and_versions
 from torch.utils.data import DataLoader
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
+from tqdm import tqdm
 
 from hf_detr.data import DetectionCollator, build_augmentation, load_detection_data, undecoded
 from hf_detr.data.augmentation import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 
+WORKERS = [0, 2, 8]
+PEER = "torchvision"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -109,34 +115,58 @@ def images_per_second(collate: Callable, dataset: Dataset, batch_size: int, work
     return count / (time.perf_counter() - start)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="a folder of detection data whose images are JPEGs")
-    parser.add_argument("--image-size", type=int, default=256, help="the shortest edge, in pixels")
-    parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2, 8])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--batches", type=int, default=6, help="so many a worker in each measurement")
-    options = parser.parse_args()
+def main(
+    data: Annotated[str, typer.Option(help="A folder of detection data whose images are JPEGs.")],
+    image_size: Annotated[int, typer.Option(help="The shortest edge, in pixels.", min=64)] = 256,
+    batch_size: Annotated[int, typer.Option(min=1)] = 16,
+    workers: Annotated[
+        list[int] | None, typer.Option(help="Processes that load; repeat it. 0, 2 and 8 without it.", min=0)
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="How often each is measured, in turns.", min=1)] = 3,
+    batches: Annotated[int, typer.Option(help="So many a worker in each measurement.", min=1)] = 6,
+    write: Annotated[bool, typer.Option("--write", help="Write the table into docs/benchmarks.md.")] = False,
+) -> None:
+    """Measure, and print a table."""
     torch.set_num_threads(1)
-
-    edges = (options.image_size, round(options.image_size * 1333 / 800))
-    dataset = undecoded(load_detection_data(options.data)["train"])
+    numbers = workers or WORKERS
+    edges = (image_size, round(image_size * 1333 / 800))
+    dataset = undecoded(load_detection_data(data)["train"])
     processor = HfDetrImageProcessor(size={"shortest_edge": edges[0], "longest_edge": edges[1]})
-    pipelines: dict[str, Callable] = {"torchvision": TorchvisionPipeline(*edges)}
+    pipelines: dict[str, Callable] = {PEER: TorchvisionPipeline(*edges)}
     for name in ("published", "strong"):
         pipelines[name] = DetectionCollator(processor, build_augmentation(name, *edges, dataset))
-    print(f"{len(dataset)} images, shortest edge {edges[0]}, batches of {options.batch_size}; images/s (ratio)")
-    for workers in options.workers:
-        speeds: dict[str, list[float]] = {name: [] for name in pipelines}
-        for _ in range(options.repeats):
-            for name, collate in pipelines.items():
-                speed = images_per_second(collate, dataset, options.batch_size, workers, options.batches)
-                speeds[name].append(speed)
-        medians = {name: statistics.median(values) for name, values in speeds.items()}
-        cells = [f"{name} {median:.0f} ({median / medians['torchvision']:.2f})" for name, median in medians.items()]
-        print(f"{workers} workers: {', '.join(cells)}", flush=True)
+    rows = [
+        [
+            str(number),
+            *measure(pipelines, repeats, dataset=dataset, batch_size=batch_size, workers=number, batches=batches),
+        ]
+        for number in tqdm(numbers, "numbers of workers")
+    ]
+    header = ["workers", "torchvision by hand", "ours, `published`", "ours, `strong`"]
+    about = machine_and_versions()
+    versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
+    words = [f"--data path/to/{Path(data).name} --image-size {image_size} --batch-size {batch_size}"]
+    words += [f"--workers {number}" for number in numbers] + [f"--repeats {repeats} --batches {batches} --write"]
+    text = (
+        f"Images a second, from {len(dataset)} JPEGs to batches of {batch_size}, shortest edge {image_size} pixels; "
+        f"medians of {repeats} interleaved measurements, and the ratio to the pipeline by hand. {about['machine']}. "
+        f"{versions}.\n\n{table(header, rows)}\n\n"
+        f"```bash\npython benchmarks/data_loading.py {' '.join(words)}\n```"
+    )
+    print(text)
+    if write:
+        write_section("data loading", text, PAGE)
+
+
+def measure(pipelines: Mapping[str, Callable], repeats: int, **conditions: Any) -> list[str]:
+    """Return the images per second of each pipeline and its ratio to the peer's, measured in turns."""
+    speeds: dict[str, list[float]] = {name: [] for name in pipelines}
+    for _ in range(repeats):
+        for name, collate in pipelines.items():
+            speeds[name].append(images_per_second(collate, **conditions))
+    medians = {name: statistics.median(values) for name, values in speeds.items()}
+    return [f"{value:.0f} ({value / medians[PEER]:.2f})" for value in medians.values()]
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

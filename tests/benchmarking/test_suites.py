@@ -139,6 +139,19 @@ def test_report_writes_the_section_of_a_page(record: dict[str, Any], tmp_path: P
     assert (tmp_path / "record.png").exists()
 
 
+def test_report_draws_curves_beside_the_page(record: dict[str, Any], tmp_path: Path):
+    [comparison] = record["comparisons"]
+    grown = [comparison | {"axis": ["queries", value]} for value in (100, 300)]
+    report.write_record(tmp_path / "record.json", record | {"comparisons": grown})
+    page, marker = tmp_path / "docs" / "page.md", "speed deformable_sampling cpu"
+    page.parent.mkdir()
+    page.write_text(f"<!-- {marker}: begin -->\n<!-- {marker}: end -->\n")
+    words = ["bench", "report", str(tmp_path / "record.json"), "--page", str(page)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert "(speed_deformable_sampling_cpu.png)" in page.read_text()
+    assert (page.parent / "speed_deformable_sampling_cpu.png").stat().st_size > 1000
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -27,12 +27,18 @@ def label(*ids: int) -> dict[str, torch.Tensor]:
 def test_the_last_layer_is_watched_and_padding_is_not():
     logged = []
     stability = MatchingStability(logged.append)
-    matched = torch.tensor([[[True, True], [True, False]]] * 2)
+    matched = torch.tensor([[[True, True], [True, False]]])
+    before = torch.tensor([[3, 4], [6, 7]])
     for last in ([[3, 4], [5, 0]], [[3, 9], [5, 1]]):
-        query_index = torch.stack([torch.randint(10, (2, 2)), torch.tensor(last)])
-        stability.observe([label(11, 12), label(13)], Matches(query_index, matched))
+        query_index = torch.stack([torch.randint(10, (2, 2)), before, torch.tensor(last)])
+        stability.observe([label(11, 12), label(13)], Matches(query_index, matched.expand(3, -1, -1)))
         stability.on_epoch_end(None, None, None)
-    assert logged == [{"matching_changed": pytest.approx(1 / 3)}]
+    first, second = logged
+    assert first == {"matching_changed_by_layer": pytest.approx(1 / 3)}
+    assert second == {
+        "matching_changed": pytest.approx(1 / 3),
+        "matching_changed_by_layer": pytest.approx(2 / 3),
+    }
 
 
 def test_objects_without_a_number_or_a_query_are_left_out():
@@ -44,7 +50,7 @@ def test_objects_without_a_number_or_a_query_are_left_out():
         stability.observe([{"class_labels": torch.tensor([1, 2, 3])}], matches)
         stability.on_epoch_end(None, None, None)
         assert stability.previous.tolist() == [[13], [5]]
-    assert logged == [{"matching_changed": 0.0}]
+    assert [row.get("matching_changed") for row in logged] == [None, 0.0]
 
 
 @pytest.mark.parametrize("save_step", [5, 6, 8])
@@ -60,14 +66,19 @@ def test_a_run_logs_it_each_epoch_and_a_resumed_one_the_same(
 
     def curve(trainer):
         return [
-            (row["step"], row["matching_changed"]) for row in trainer.state.log_history if "matching_changed" in row
+            (row["step"], row.get("matching_changed"), row["matching_changed_by_layer"])
+            for row in trainer.state.log_history
+            if "matching_changed_by_layer" in row
         ]
 
     whole = trainer()
     whole.train()
-    assert [step for step, _ in curve(whole)] == [8, 12, 16]
-    assert all(0 <= share <= 1 for _, share in curve(whole))
-    assert any(share > 0 for _, share in curve(whole))
+    assert [step for step, *_ in curve(whole)] == [4, 8, 12, 16]
+    assert curve(whole)[0][1] is None
+    for column in (1, 2):
+        shares = [row[column] for row in curve(whole)[1:]]
+        assert all(0 <= share <= 1 for share in shares)
+        assert any(share > 0 for share in shares)
     resumed = trainer()
     resumed.train(resume_from_checkpoint=str(tmp_path / "run" / f"checkpoint-{save_step}"))
     assert curve(resumed) == curve(whole)

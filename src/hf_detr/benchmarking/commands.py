@@ -105,7 +105,10 @@ def report(
         list[Path] | None, typer.Argument(help="JSON files of suites; without any, those in bench-results/.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option(help="Write into this page, between the markers of each suite; or print them.")
+        Path | None,
+        typer.Option(
+            help="Write into this page, between the markers of each suite, with curves beside it; or print all."
+        ),
     ] = None,
 ) -> None:
     """Turn JSON files into Markdown and figures."""
@@ -113,7 +116,7 @@ def report(
 
     with clear_errors():
         from .figures import plot
-        from .report import read_record, section, write_section
+        from .report import curves, read_record, section, write_section
 
         paths = records or sorted(RESULTS.glob("speed_*.json"))
         if not paths:
@@ -123,8 +126,12 @@ def report(
             plot(record, path.with_suffix(".png"))
             if page is None:
                 typer.echo(f"## {record['suite']}\n\n{section(record)}\n")
-            else:
-                write_section(f"speed {record['suite']} {record['options']['device']}", section(record), page)
+                continue
+            name = f"speed {record['suite']} {record['options']['device']}"
+            figure = page.parent / f"{name.replace(' ', '_')}.png" if curves(record) else None
+            write_section(name, section(record, figure and figure.name), page)
+            if figure:
+                plot(record, figure)
 
 
 def run_and_write(suite: str, options: Any, output: Path) -> None:

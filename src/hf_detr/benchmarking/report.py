@@ -112,13 +112,14 @@ def show_conditions(record: Record) -> str:
     )
 
 
-def section(record: Record) -> str:
-    """A record in Markdown."""
+def section(record: Record, figure: str | None = None) -> str:
+    """A record in Markdown, with a link to its figure if there is one."""
     parts = [SUITES[record["suite"]], f"`{command(record)}`", show_conditions(record)]
     for comparison in record["comparisons"]:
         parts.append(f"**{comparison['name']}**, against {comparison['baseline']}, {comparison['rounds']} rounds:")
         parts.append(table(COLUMNS, rows(comparison, record["peaks"])))
         parts.extend(f"- {line}" for line in show_parts(comparison))
+    parts.extend([f"![{SUITES[record['suite']]}]({figure})"] if figure else [])
     parts.extend(growth_lines(record))
     parts.append(f"Where a peer was faster: {'; '.join(lost(record)) or 'nowhere in this suite'}.")
     return "\n\n".join(parts).replace("\n\n- ", "\n- ")

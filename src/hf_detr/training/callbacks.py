@@ -196,7 +196,10 @@ PANELS = {
     "loss terms of the last layer": {"loss_ce": "classes", "loss_bbox": "box distance", "loss_giou": "box overlap"},
     "average precision": {"eval_AP": "AP", "eval_AP50": "AP50", "eval_AP75": "AP75"},
     "learning rate": {"learning_rate": "learning rate"},
-    "share of objects whose query changed": {"matching_changed": "changed"},
+    "share of objects whose query changed": {
+        "matching_changed": "since the last epoch",
+        "matching_changed_by_layer": "since the layer before",
+    },
     "gradient norm before clipping": {"grad_norm": "gradient norm"},
 }
 """The panels of `results.png`: title → columns of `results.csv` and their names."""

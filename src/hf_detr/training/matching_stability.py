@@ -1,7 +1,9 @@
-"""How stable the matching is: the share of objects whose query changed since the epoch before.
+"""How stable the matching is: the share of objects whose query changed since the last epoch, or since the last layer.
 
 While queries compete for objects, each epoch gives an object another query, and so each query other objects to learn.
-The curve falls as the queries settle (Li et al., DN-DETR, 2022, measure the same as "instability").
+The curve falls as the queries settle (Li et al., DN-DETR, 2022, measure the same as "instability"). Queries that are
+selected from the image have no identity that lasts from epoch to epoch, only a rank; they settle when the decoder's
+layers agree which of them has the object (Liu et al., Stable-DINO, 2023, measure that).
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +22,10 @@ MATCHED_QUERIES = "matched_queries.safetensors"
 
 
 class MatchingStability(TrainerCallback):
-    """Collects the matches of the last decoder layer and logs `matching_changed` at the end of each epoch.
+    """Collects the matches of the last two decoder layers and logs at the end of each epoch what changed.
+
+    `matching_changed` is the share of objects that the last layer gives another query than in the epoch before;
+    `matching_changed_by_layer` that of those which it gives another query than the layer before it, over the epoch.
 
     Objects are told apart by the `annotation_ids` of their labels, wherever augmentation moves them; those that it
     drops in one of two epochs do not count.
@@ -31,8 +36,9 @@ class MatchingStability(TrainerCallback):
 
     def __init__(self, log: Callable[[dict[str, float]], None]):
         self.log = log
-        # (annotation id, query) of the objects of the epoch before, and parts (annotation id, query, matched) of
-        # this epoch, which stay on the device until its end: to read them at once costs a wait, not one each step.
+        # (annotation id, query) of the objects of the epoch before, and parts (annotation id, query, query in the
+        # layer before, matched) of this epoch, which stay on the device until its end: to read them at once costs a
+        # wait, not one each step.
         self.previous = torch.empty(2, 0, dtype=torch.int64)
         self.parts: list[Tensor] = []
         self.is_resumed = False
@@ -47,9 +53,8 @@ class MatchingStability(TrainerCallback):
         def of_objects(padded: Tensor) -> Tensor:
             return torch.cat([row[:count] for row, count in zip(padded, counts, strict=True)])
 
-        self.parts.append(
-            torch.stack([ids, of_objects(matches.query_index[-1]), of_objects(matches.matched[-1]).to(ids)])
-        )
+        last_two = [of_objects(matches.query_index[layer]) for layer in (-1, max(-2, -len(matches.query_index)))]
+        self.parts.append(torch.stack([ids, *last_two, of_objects(matches.matched[-1]).to(ids)]))
 
     def on_train_begin(self, args, state, control, **kwargs):
         """End the epoch of a checkpoint that was written by its last step: `Trainer` saves before an epoch's end."""
@@ -58,19 +63,23 @@ class MatchingStability(TrainerCallback):
         self.is_resumed = False
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        """Log the share of objects that changed their query."""
-        current, self.parts = self._gathered(), []
-        previous, self.previous = self.previous, current
-        changed = share_changed(previous, current)
-        if changed is not None:
-            self.log({"matching_changed": changed})
+        """Log the shares of objects that changed their query."""
+        ids, queries, before = self._gathered()
+        self.parts = []
+        previous, self.previous = self.previous, torch.stack([ids, queries])
+        changed = share_changed(previous, self.previous)
+        shares = {} if changed is None else {"matching_changed": changed}
+        if len(ids):
+            shares["matching_changed_by_layer"] = (queries != before).double().mean().item()
+        if shares:
+            self.log(shares)
 
     def _gathered(self) -> Tensor:
-        """(2, N) annotation id and query of the objects that all processes have seen in this epoch."""
-        parts = torch.cat([part.cpu() for part in self.parts], 1) if self.parts else self.previous.new_empty(3, 0)
-        ids, queries, matched = torch.cat(gather_object([parts]), 1)
-        known = matched.bool() & (ids != -1)
-        return torch.stack([ids[known], queries[known]])
+        """(3, N) annotation id and queries of the objects that all processes have seen in this epoch."""
+        parts = torch.cat([part.cpu() for part in self.parts], 1) if self.parts else self.previous.new_empty(4, 0)
+        *columns, matched = torch.cat(gather_object([parts]), 1)
+        known = matched.bool() & (columns[0] != -1)
+        return torch.stack([column[known] for column in columns])
 
     def save(self, folder: str | Path, should_write: bool) -> None:
         """Write the state to a checkpoint; all processes take part, those with `should_write` write."""
