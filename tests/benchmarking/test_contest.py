@@ -10,16 +10,20 @@ from hf_detr.benchmarking.contest import (
     BenchOptions,
     Comparison,
     Contestant,
+    ExcusedError,
     Lap,
     SkipContestant,
     count_flops,
+    excuse,
     measure,
     statistics_of,
     timed,
 )
-from hf_detr.benchmarking.memory import peak_memory_of, peak_mib
+from hf_detr.benchmarking.entrants import InOwnProcess, InThisProcess, peak_mib
 
-OPTIONS = BenchOptions(quick=True, memory=False)
+
+def here(contestant: Contestant) -> InThisProcess:
+    return InThisProcess(contestant, "cpu")
 
 
 def sleeper(seconds: float, order: list[str] | None = None, name: str = "") -> Contestant:
@@ -48,13 +52,13 @@ def failing(name: str, error: Exception, after: int = 0) -> Contestant:
 def test_contestants_take_turns():
     order: list[str] = []
     contestants = [sleeper(0.0, order, "a"), sleeper(0.0, order, "b")]
-    measure(Comparison("c", contestants, "a"), "matching", OPTIONS, rounds=3)
+    measure(Comparison("c", contestants, "a"), "cpu", 3, here)
     assert order == ["a", "b"] * 4  # one turn of each to warm up
 
 
 def test_long_comparisons_end_early(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(contest, "ENOUGH_SECONDS", 0.0)
-    result = measure(Comparison("c", [sleeper(0.001, name="a")], "a"), "matching", OPTIONS, rounds=50)
+    result = measure(Comparison("c", [sleeper(0.001, name="a")], "a"), "cpu", 50, here)
     assert result["rounds"] == contest.ENOUGH_ROUNDS
 
 
@@ -77,7 +81,7 @@ def test_who_fails_or_is_missing_stops_nobody():
         failing("missing", SkipContestant("it is not installed")),
         sleeper(0.002, name="last"),
     ]
-    result = measure(Comparison("c", contestants, "baseline"), "matching", OPTIONS, rounds=3)
+    result = measure(Comparison("c", contestants, "baseline"), "cpu", 3, here)
     reports = {entry["name"]: entry for entry in result["contestants"]}
     assert list(reports) == ["baseline", "broken", "late", "missing", "last"]
     assert reports["broken"]["failed"] == "RuntimeError: two lines"
@@ -89,7 +93,7 @@ def test_who_fails_or_is_missing_stops_nobody():
 
 def test_without_its_baseline_a_comparison_has_times_but_no_ratios():
     contestants = [sleeper(0.001, name="ours"), failing("theirs", RuntimeError("no"))]
-    result = measure(Comparison("c", contestants, "theirs"), "matching", OPTIONS, rounds=2)
+    result = measure(Comparison("c", contestants, "theirs"), "cpu", 2, here)
     assert "seconds" in result["contestants"][0]
     assert "times_as_fast" not in result["contestants"][0]
 
@@ -110,10 +114,39 @@ def test_operations_are_counted():
     assert count_flops(lambda lap: left @ right) == 2 * 3 * 5 * 7
 
 
-def test_memory_is_that_of_the_contestant_alone():
-    ballast = torch.ones(100 * 2**20)  # 400 MiB here, which the process of its own does not have
-    options = BenchOptions(quick=True)
-    memory = peak_memory_of("matching", "softmax, 5 objects an image, batch 4", "hf_detr", options)
-    assert memory is not None
+NAMES = ("matching", "softmax, 5 objects an image, batch 4")
+
+
+@pytest.fixture
+def own_process():
+    entrants = []
+
+    def start(contestant: str) -> InOwnProcess:
+        entrants.append(InOwnProcess(*NAMES, contestant, BenchOptions(quick=True, threads=1)))
+        return entrants[-1]
+
+    yield start
+    for entrant in entrants:
+        entrant.leave()
+
+
+def test_a_contestant_has_its_process_and_memory_to_itself(own_process):
+    ballast = torch.ones(100 * 2**20)  # 400 MiB here, which the other process does not have
+    contestant = Contestant("hf_detr", lambda: pytest.fail("it is built in the other process"))
+    result = measure(Comparison(NAMES[1], [contestant], "hf_detr"), "cpu", 2, lambda entry: own_process(entry.name))
+    [report] = result["contestants"]
+    assert result["rounds"] == 2
+    assert set(report["parts"]) == {"matching and losses", "backward"}
+    memory = report["peak_memory_mib"]
     assert 0 <= memory["work"] < memory["process"] < peak_mib("cpu")
     assert ballast.numel()
+
+
+def test_a_process_that_fails_or_ends_is_excused(own_process):
+    nobody = own_process("nobody")  # its process ends, since there is no such contestant
+    with pytest.raises(RuntimeError, match="exit code 1"):
+        nobody.prepare()
+    early = own_process("hf_detr")
+    with pytest.raises(ExcusedError) as raised:
+        early.turn()  # before it is prepared
+    assert excuse(raised.value)["failed"].startswith("TypeError")

@@ -20,7 +20,7 @@ from hf_detr.benchmarking.suite_deformable_sampling import QUICK_SHAPES, our_wor
 from hf_detr.benchmarking.suite_evaluation import faster_coco_eval, ours, pycocotools
 from hf_detr.cli import app
 
-QUICK = BenchOptions(quick=True, memory=False)
+QUICK = BenchOptions(quick=True)
 
 
 def silent(name: str) -> None:
@@ -140,7 +140,7 @@ def test_report_writes_the_section_of_a_page(record: dict[str, Any], tmp_path: P
 
 
 def test_report_draws_curves_beside_the_page(record: dict[str, Any], tmp_path: Path):
-    [comparison] = record["comparisons"]
+    comparison = record["comparisons"][0]
     grown = [comparison | {"axis": ["queries", value]} for value in (100, 300)]
     report.write_record(tmp_path / "record.json", record | {"comparisons": grown})
     page, marker = tmp_path / "docs" / "page.md", "speed deformable_sampling cpu"

@@ -77,6 +77,7 @@ def test_backbones(backbone: str):
         x = torch.randn(1, 3, *size)
         for found, wanted in zip(fused(x), body(x), strict=True):
             torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    assert fused is not body
     if backbone == "resnet50":
         convolutions = [module for module in fused.modules() if isinstance(module, PackedConv2d)]
         downsamplings = 4

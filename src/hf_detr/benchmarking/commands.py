@@ -33,7 +33,6 @@ ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch.", min=1)]
 DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
 RoundsOption = Annotated[int | None, typer.Option(help="How often each contestant is measured.", min=1)]
 CompileOption = Annotated[bool, typer.Option("--compile", help="Also measure models under torch.compile.")]
-MemoryOption = Annotated[bool, typer.Option(help="Also measure peak memory, in processes of their own.")]
 
 
 def add_suite(suite: str, description: str) -> None:
@@ -48,7 +47,6 @@ def add_suite(suite: str, description: str) -> None:
         device: DeviceOption = "cpu",
         rounds: RoundsOption = None,
         compile: CompileOption = False,
-        memory: MemoryOption = True,
         output: Annotated[Path | None, typer.Option(help="The JSON file; a PNG is drawn beside it.")] = None,
     ) -> None:
         from hf_detr.cli import clear_errors
@@ -64,7 +62,6 @@ def add_suite(suite: str, description: str) -> None:
                 device=device,
                 rounds=rounds,
                 compile=compile,
-                memory=memory,
             )
             run_and_write(suite, options, output or RESULTS / f"speed_{suite}_{device}.json")
 
@@ -80,11 +77,10 @@ def run_all(
     device: DeviceOption = "cpu",
     rounds: RoundsOption = None,
     compile: CompileOption = False,
-    memory: MemoryOption = True,
     output: Annotated[Path, typer.Option(help="The folder of the JSON files.")] = RESULTS,
 ) -> None:
     """Run every suite, each in a process of its own, and go on if one fails. The exit code is 1 if one did."""
-    words = ["--threads", str(threads), "--device", device, "--memory" if memory else "--no-memory"]
+    words = ["--threads", str(threads), "--device", device]
     words += [flag for flag, given in (("--quick", quick), ("--compile", compile)) if given]
     words += ["--rounds", str(rounds)] if rounds else []
     failed = []

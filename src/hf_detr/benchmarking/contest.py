@@ -1,19 +1,22 @@
-"""Measuring several ways to do the same work, interleaved in one process."""
+"""Measuring several ways to do the same work, in turns."""
 
-import gc
+from __future__ import annotations
+
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .machine import dtypes
-from .memory import peak_memory_of
+
+if TYPE_CHECKING:
+    from .entrants import Entrant
 
 Lap = Callable[[str], None]
 Work = Callable[[Lap], Any]
@@ -28,6 +31,10 @@ class SkipContestant(Exception):
     """A contestant cannot take part here, for instance because a package is not installed; says why."""
 
 
+class ExcusedError(Exception):
+    """A contestant failed or was skipped in another process; its argument is what `excuse` said there."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
     """What a suite is asked for.
@@ -40,7 +47,6 @@ class BenchOptions:
         device: "cpu" or "cuda".
         rounds: how often each contestant is measured at most (see `ENOUGH_SECONDS`); None for the usual number.
         compile: also measure compiled models.
-        memory: also measure the peak memory of each contestant, in a process of its own.
     """
 
     quick: bool = False
@@ -50,7 +56,6 @@ class BenchOptions:
     device: str = "cpu"
     rounds: int | None = None
     compile: bool = False
-    memory: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,43 +84,47 @@ class Comparison:
         contestants: in the order in which they take turns.
         baseline: the name of the one that all are compared with.
         axis: for a curve, the name of what varies and its value here.
-        measure_memory: peak memory says something here.
     """
 
     name: str
     contestants: Sequence[Contestant]
     baseline: str
     axis: tuple[str, float] | None = None
-    measure_memory: bool = False
 
 
-def measure(comparison: Comparison, suite: str, options: BenchOptions, rounds: int) -> dict[str, Any]:
+def measure(
+    comparison: Comparison, device: str, rounds: int, enter: Callable[[Contestant], Entrant]
+) -> dict[str, Any]:
     """Measure a comparison; a contestant that fails or is skipped is reported as such and stops nobody else.
 
     Every round runs all contestants one after the other, so that a noisy machine slows them alike. What counts is the
     ratio of the times within a round: its median, and its quartiles as the spread.
+
+    Args:
+        comparison: what is compared.
+        device: "cpu" or "cuda".
+        rounds: how often each is measured at most.
+        enter: makes a contestant ready to take turns; see `entrants.py`.
     """
-    works, reports = {}, {}
-    for contestant in comparison.contestants:
-        try:
-            if contestant.dtype not in dtypes(options.device):
-                raise SkipContestant(f"this device has no instructions for {contestant.dtype}")
-            work = contestant.build()
-            timed(work, options.device)  # compiles, and fills caches and allocators
-            flops = count_flops(work) if contestant.count_flops else None
-        except Exception as error:
-            reports[contestant.name] = {"name": contestant.name, **excuse(error)}
-            continue
-        works[contestant.name] = work
-        reports[contestant.name] = {"name": contestant.name, "dtype": contestant.dtype, "flops": flops}
-    times = run_rounds(works, reports, options.device, rounds)
-    for name, laps in times.items():
-        reports[name] |= statistics_of(laps, times.get(comparison.baseline))
-    works.clear()
-    gc.collect()
-    if options.memory and comparison.measure_memory:
-        for name in times:
-            reports[name]["peak_memory_mib"] = peak_memory_of(suite, comparison.name, name, options)
+    reports: dict[str, dict[str, Any]] = {}
+    entrants: dict[str, Entrant] = {}
+    try:
+        for contestant in comparison.contestants:
+            name = contestant.name
+            reports[name] = {"name": name, "dtype": contestant.dtype}
+            if contestant.dtype not in dtypes(device):
+                reports[name] |= {"skipped": f"this device has no instructions for {contestant.dtype}"}
+                continue
+            entrants[name] = enter(contestant)  # a process builds while the next ones start
+        for name in list(entrants):
+            attempt(entrants, name, reports, "prepare")
+        times = run_rounds(entrants, reports, rounds)
+        for name, laps in times.items():
+            reports[name] |= attempt(entrants, name, reports, "findings") or {}
+            reports[name] |= statistics_of(laps, times.get(comparison.baseline))
+    finally:
+        for entrant in entrants.values():
+            entrant.leave()
     return {
         "name": comparison.name,
         "baseline": comparison.baseline,
@@ -125,22 +134,30 @@ def measure(comparison: Comparison, suite: str, options: BenchOptions, rounds: i
     }
 
 
+def attempt(entrants: dict[str, Entrant], name: str, reports: dict[str, dict], method: str) -> Any:
+    """Call a method of an entrant; one that fails leaves, gets its report, and returns None."""
+    try:
+        return getattr(entrants[name], method)()
+    except Exception as error:
+        entrants.pop(name).leave()
+        reports[name] |= excuse(error)
+        return None
+
+
 def run_rounds(
-    works: dict[str, Work], reports: dict[str, dict], device: str, rounds: int
+    entrants: dict[str, Entrant], reports: dict[str, dict], rounds: int
 ) -> dict[str, list[dict[str, float]]]:
     """Return the laps of each round by contestant, without those that failed on the way (they get their report)."""
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in works}
+    times: dict[str, list[dict[str, float]]] = {name: [] for name in entrants}
     start = time.perf_counter()
     for done in range(rounds):
         if done >= ENOUGH_ROUNDS and time.perf_counter() - start > ENOUGH_SECONDS:
             break
-        for name in list(times):
-            try:
-                times[name].append(timed(works[name], device))
-            except Exception as error:
-                del times[name]
-                reports[name] |= excuse(error)
-    return times
+        for name in list(entrants):
+            laps = attempt(entrants, name, reports, "turn")
+            if laps is not None:
+                times[name].append(laps)
+    return {name: laps for name, laps in times.items() if name in entrants}
 
 
 def timed(work: Work, device: str) -> dict[str, float]:
@@ -222,6 +239,8 @@ def packed_flops(*shapes: Any, out_shape: torch.Size, **options: Any) -> int:
 
 def excuse(error: Exception) -> dict[str, str]:
     """Why a contestant has no time: one line."""
+    if isinstance(error, ExcusedError):
+        return error.args[0]
     text = " ".join(str(error).split())[:300]
     if isinstance(error, SkipContestant):
         return {"skipped": text}

@@ -132,8 +132,7 @@ def command(record: Record) -> str:
     words += [f"--device {options['device']}", f"--rounds {options['rounds']}"]
     words += [f"--preset {preset}" for preset in options["presets"] or ()]
     words += [f"--batch {batch}" for batch in options["batches"] or ()]
-    words += [f"--{name}" for name in ("quick", "compile") if options[name]]
-    return " ".join([*words, *["--no-memory"] * (not options["memory"])])
+    return " ".join([*words, *(f"--{name}" for name in ("quick", "compile") if options[name])])
 
 
 def lost(record: Record) -> list[str]:

@@ -43,7 +43,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
         contestants.append(forward_contestant(f"torchvision {name}", make, shape, options, torchvision_forward))
     contestants.append(forward_contestant("ultralytics YOLOv8n", yolo_model, shape, options, positional))
     contestants.append(forward_contestant("rfdetr base", rf_detr_model, shape, options, positional))
-    yield Comparison(f"one image, {height}x{width}", contestants, "transformers DETR R50", measure_memory=True)
+    yield Comparison(f"one image, {height}x{width}", contestants, "transformers DETR R50")
 
 
 def pixels_only(model: torch.nn.Module, pixels: Tensor) -> Callable[[], object]:

@@ -44,4 +44,4 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
                         )
                     )
                 name = f"{preset}, {height}x{width}, batch {batch}"
-                yield Comparison(name, contestants, baseline, measure_memory=True)
+                yield Comparison(name, contestants, baseline)

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from importlib import import_module
 from typing import Any
 
 import torch
 
 from . import SUITES
-from .contest import BenchOptions, Comparison, measure
+from .contest import BenchOptions, Comparison, Contestant, measure
+from .entrants import Entrant, InOwnProcess, InThisProcess
 from .machine import describe, peaks
 
 ROUNDS, QUICK_ROUNDS = 15, 3
@@ -43,12 +45,19 @@ def run_suite(
         "comparisons": [],
     }
     for comparison in comparisons_of(suite, options):
-        measured = measure(comparison, suite, options, rounds)
+        measured = measure(comparison, options.device, rounds, partial(enter, suite, comparison.name, options))
         record["comparisons"].append(measured)
         tell(measured, record["peaks"])
     if not record["comparisons"]:
         raise ValueError(f"the suite {suite} has nothing to measure with presets {options.presets}")
     return record
+
+
+def enter(suite: str, comparison: str, options: BenchOptions, contestant: Contestant) -> Entrant:
+    """A process for each contestant, unless it should be quick."""
+    if options.quick:
+        return InThisProcess(contestant, options.device)
+    return InOwnProcess(suite, comparison, contestant.name, options)
 
 
 def comparisons_of(suite: str, options: BenchOptions) -> Iterator[Comparison]:

@@ -37,8 +37,8 @@ def merge_epilogues(
         among: the convolutions that can compute more; all without it.
 
     Returns:
-        those of them that oneDNN knows and that are called once, and what each has to compute now. Those with `adds` are
-        called with the other map as a second argument.
+        those of them that oneDNN knows and that are called once, and what each has to compute now. Those with `adds`
+        are called with the other map as a second argument.
     """
     modules, graph = dict(traced.named_modules()), traced.graph
     for node in list(graph.nodes):

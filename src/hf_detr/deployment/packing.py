@@ -87,7 +87,12 @@ class PackedConv2d(Packed, nn.Conv2d):
             return torch.ops.mkldnn._convolution_pointwise(maps, *arguments, self.activation, [], "")
         add = torch.ops.mkldnn._convolution_pointwise_ if self.overwrites else torch.ops.mkldnn._convolution_pointwise
         first = (other, maps) if self.overwrites else (maps, other)
-        return add.binary(*first, *arguments, "add", 1.0, self.activation, [], "")
+        return add.binary(*first, *arguments, *sum_then(self.activation))
+
+
+def sum_then(activation: str) -> tuple[str, float, str | None, list, str | None]:
+    """What the operators for a convolution and a sum take last; they know "relu", but no "none"."""
+    return ("add", 1.0, None, [], None) if activation == "none" else ("add", 1.0, activation, [], "")
 
 
 class PackedMLP(MLP):

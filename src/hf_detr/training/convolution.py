@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from hf_detr.deployment.dtypes import is_fast_with_bfloat16
-from hf_detr.deployment.packing import has_packed_operators
+from hf_detr.deployment.packing import has_packed_operators, sum_then
 
 
 def convolve(
@@ -56,7 +56,7 @@ class _Convolution(torch.autograd.Function):
         if other is None:
             output = operator(maps, weight, bias, *geometry, activation, [], "")
         else:
-            output = operator.binary(maps, other, weight, bias, *geometry, "add", 1.0, activation, [], "")
+            output = operator.binary(maps, other, weight, bias, *geometry, *sum_then(activation))
         ctx.geometry = geometry
         ctx.save_for_backward(maps, weight, output if activation == "relu" else None)
         return output

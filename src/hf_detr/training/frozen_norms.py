@@ -92,13 +92,21 @@ def merge(body: nn.Module, pairs: dict[nn.Module, nn.Conv2d]) -> list[nn.Module]
     return [body, *fold(body, pairs, epilogues)]
 
 
+class Tracer(fx.Tracer):
+    """Frozen norms are modules of the graph, as those of torch are."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Whether a module is not looked into."""
+        return isinstance(module, FROZEN_NORMS) or super().is_leaf_module(module, name)
+
+
 def trace(body: nn.Module) -> fx.GraphModule | None:
     """The graph of a backbone, or None if it depends on the mode or the input; it is in evaluation mode then."""
     graphs = []
     for mode in (True, False):
         body.train(mode)
         try:
-            graphs.append(fx.symbolic_trace(body))
+            graphs.append(fx.GraphModule(body, Tracer().trace(body)))
         except Exception as error:
             logger.debug(f"The convolutions of this backbone keep their activations apart: {error}")
             body.eval()
