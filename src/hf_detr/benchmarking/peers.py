@@ -119,9 +119,9 @@ def yolo_model() -> nn.Module:
 
 
 def rf_detr_model() -> nn.Module:
-    """RF-DETR base."""
+    """RF-DETR M, without weights."""
     require("rfdetr")
-    return import_module("rfdetr").RFDETRBase(pretrain_weights=None).model.model
+    return import_module("rfdetr").RFDETRMedium(pretrain_weights=None).model.model
 
 
 def require(package: str) -> None:

@@ -42,7 +42,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
         make = partial(torchvision_model, builder)
         contestants.append(forward_contestant(f"torchvision {name}", make, shape, options, torchvision_forward))
     contestants.append(forward_contestant("ultralytics YOLOv8n", yolo_model, shape, options, positional))
-    contestants.append(forward_contestant("rfdetr base", rf_detr_model, shape, options, positional))
+    contestants.append(forward_contestant("rfdetr medium", rf_detr_model, shape, options, positional))
     yield Comparison(f"one image, {height}x{width}", contestants, "transformers DETR R50")
 
 
