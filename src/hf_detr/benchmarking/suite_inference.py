@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from torch import nn
+
 from .contest import BenchOptions, Comparison
 from .models import forward_contestant, openvino_forms, our_forms, our_model, sizes, their_forms
 from .peers import COUNTERPARTS, NEAREST
@@ -34,14 +36,16 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
                 if options.device == "cpu":
                     contestants += openvino_forms(preset, shape, options)
                 if preset.startswith("dino-resnet-50"):
-                    # what DINO should cost at most: our two-stage Deformable DETR with as many queries
+                    # what DINO should cost at most: our two-stage Deformable DETR of the same size
                     contestants.append(
-                        forward_contestant(
-                            "hf_detr deformable, 900 queries",
-                            lambda: our_model("deformable-detr-resnet-50-two-stage", num_queries=900),
-                            shape,
-                            options,
-                        )
+                        forward_contestant("hf_detr deformable of this size", as_large_as_dino, shape, options)
                     )
                 name = f"{preset}, {height}x{width}, batch {batch}"
                 yield Comparison(name, contestants, baseline)
+
+
+def as_large_as_dino() -> nn.Module:
+    """Our two-stage Deformable DETR with the queries and the feed-forward layers of DINO."""
+    return our_model(
+        "deformable-detr-resnet-50-two-stage", num_queries=900, encoder_ffn_dim=2048, decoder_ffn_dim=2048
+    )
