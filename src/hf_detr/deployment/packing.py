@@ -5,6 +5,7 @@ in a pass of its own. The operators are those that torch's own compiler uses for
 """
 
 import copy
+import operator
 
 import torch
 from torch import Tensor, fx, nn
@@ -14,10 +15,12 @@ from hf_detr.modeling.attention import MLP
 from hf_detr.modeling.encoder import FeedForward
 
 from .dtypes import is_fast_with_bfloat16
-from .epilogues import is_packable, merge_epilogues
 from .folding import is_equal, small_picture
 
 logger = logging.get_logger(__name__)
+
+_ADDITIONS = (operator.add, operator.iadd, torch.add)
+_RELUS = (torch.relu, torch.relu_, nn.functional.relu)
 
 
 class Packed:
@@ -87,12 +90,8 @@ class PackedConv2d(Packed, nn.Conv2d):
             return torch.ops.mkldnn._convolution_pointwise(maps, *arguments, self.activation, [], "")
         add = torch.ops.mkldnn._convolution_pointwise_ if self.overwrites else torch.ops.mkldnn._convolution_pointwise
         first = (other, maps) if self.overwrites else (maps, other)
-        return add.binary(*first, *arguments, *sum_then(self.activation))
-
-
-def sum_then(activation: str) -> tuple[str, float, str | None, list, str | None]:
-    """What the operators for a convolution and a sum take last; they know "relu", but no "none"."""
-    return ("add", 1.0, None, [], None) if activation == "none" else ("add", 1.0, activation, [], "")
+        activation = (self.activation, [], "") if self.activation == "relu" else (None, [], None)  # no "none" here
+        return add.binary(*first, *arguments, "add", 1.0, *activation)
 
 
 class PackedMLP(MLP):
@@ -139,12 +138,71 @@ def fuse_maps(body: nn.Module, num_channels: int) -> nn.Module:
     picture = small_picture(body, num_channels)
     expected = body(picture)
     try:
-        fused = fx.symbolic_trace(copy.deepcopy(body))
-        for convolution, epilogue in merge_epilogues(fused, passing=(nn.Identity, nn.Dropout)).items():
-            convolution.__class__ = PackedConv2d
-            convolution.activation, convolution.overwrites = epilogue.activation, epilogue.overwrites
+        fused = rewrite(fx.symbolic_trace(copy.deepcopy(body)))
         found = fused(picture)
     except Exception as error:  # backbones whose computation depends on their input
         logger.debug(f"The convolutions of this backbone keep their activations apart: {error}")
         return body
     return fused if is_equal(found, expected) else body
+
+
+def rewrite(traced: fx.GraphModule) -> fx.GraphModule:
+    """Merge convolutions with what follows them, in place."""
+    modules, graph = dict(traced.named_modules()), traced.graph
+    for node in list(graph.nodes):
+        if kind_of(node, modules) in (nn.Identity, nn.Dropout):
+            replace(node, node.args[0])
+    calls = [node.target for node in graph.nodes if node.op == "call_module"]
+    for node in list(graph.nodes):
+        if calls.count(node.target) == 1 and is_packable(modules.get(node.target)):
+            modules[node.target].__class__ = PackedConv2d
+            merge_activation(merge_sum(node, modules), modules)
+    graph.eliminate_dead_code()
+    traced.recompile()
+    return traced
+
+
+def merge_sum(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
+    """Let a convolution bring the sum with another map, if one follows and nobody else reads it; return its node."""
+    addition = only_user(node)
+    if addition is None or addition.op != "call_function" or addition.target not in _ADDITIONS or addition.kwargs:
+        return node
+    other = next((value for value in addition.args if value is not node), None)
+    if not isinstance(other, fx.Node):
+        return node
+    is_fresh = kind_of(other, modules) in (nn.Conv2d, PackedConv2d)
+    modules[node.target].overwrites = is_fresh and only_user(other) is addition
+    with node.graph.inserting_before(addition):
+        merged = node.graph.call_module(node.target, (node.args[0], other))
+    replace(addition, merged)
+    node.graph.erase_node(node)
+    return merged
+
+
+def merge_activation(node: fx.Node, modules: dict[str, nn.Module]) -> None:
+    """Let a convolution bring the ReLU, if one follows and nobody else reads what it is of."""
+    user = only_user(node)
+    if user is not None and (kind_of(user, modules) is nn.ReLU or user.target in _RELUS):
+        modules[node.target].activation = "relu"
+        replace(user, node)
+
+
+def kind_of(node: fx.Node, modules: dict[str, nn.Module]) -> type | None:
+    """The class of the module that a node calls."""
+    return type(modules[node.target]) if node.op == "call_module" else None
+
+
+def is_packable(module: nn.Module | None) -> bool:
+    """Whether a module is a convolution that oneDNN knows: plain, with padding in zeros."""
+    return type(module) is nn.Conv2d and isinstance(module.padding, tuple) and module.padding_mode == "zeros"
+
+
+def only_user(node: fx.Node) -> fx.Node | None:
+    """The one node that reads another, or None when there are none or several."""
+    return next(iter(node.users)) if len(node.users) == 1 else None
+
+
+def replace(node: fx.Node, by: fx.Node) -> None:
+    """Let everybody read another node instead."""
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
