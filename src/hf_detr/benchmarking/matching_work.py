@@ -1,12 +1,16 @@
 """Matching and losses as contestants: ours and those of transformers, on equal predictions."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hf_detr.modeling.detr import HfDetrModelOutput
+from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
 from .contest import Contestant, Lap, Work
 from .models import our_model
@@ -53,8 +57,11 @@ class Scene:
         return random_labels(self.batch, self.objects, NUM_LABELS, self.device)
 
     def contestants(self) -> list[Contestant]:
-        """Ours and transformers'."""
-        return [Contestant("hf_detr", self.ours), Contestant("transformers", self.theirs)]
+        """Ours and transformers'; ours as in our trainer, whose memory stays on a CPU, and theirs in both ways."""
+        contestants = [Contestant("hf_detr", partial(keeping, self.ours)), Contestant("transformers", self.theirs)]
+        if self.device == "cpu":
+            contestants.append(Contestant("transformers, freed memory kept", partial(keeping, self.theirs)))
+        return contestants
 
     def ours(self) -> Work:
         """Our matching and losses, forward and backward."""
@@ -98,3 +105,14 @@ class Scene:
     def class_cost(self) -> float:
         """The cost of our preset, so that both find the same matches."""
         return 1 if self.kind == "softmax" else 2
+
+
+def keeping(make: Callable[[], Work]) -> Work:
+    """Work whose memory stays with the process."""
+    work = make()
+
+    def kept(lap: Lap) -> Any:
+        with freed_memory_is_kept():
+            return work(lap)
+
+    return kept
