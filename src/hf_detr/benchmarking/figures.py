@@ -64,22 +64,23 @@ def plot_curves(record: Record) -> Figure:
     axes_names = list(dict.fromkeys(axis for axis, _ in found))
     figure = Figure(figsize=(4.4 * len(axes_names), 7), layout="constrained")
     panels = figure.subplots(2, len(axes_names), squeeze=False)
+    labels = list(dict.fromkeys(label for _, label in found))
     for (axis, label), points in found.items():
         time, memory = panels[:, axes_names.index(axis)]
         values = [value for value, _ in points]
         style = "-" if label.startswith("hf_detr") else "--"
-        time.loglog(values, [entry["seconds"] for _, entry in points], style, marker=".", label=label)
+        colour = f"C{labels.index(label)}"
+        time.loglog(values, [entry["seconds"] for _, entry in points], style, marker=".", color=colour, label=label)
         held = [
             (value, entry["peak_memory_mib"]["process"]) for value, entry in points if entry.get("peak_memory_mib")
         ]
         if held:
-            memory.loglog(*zip(*held, strict=True), style, marker=".", label=label)
+            memory.loglog(*zip(*held, strict=True), style, marker=".", color=colour)
     for column, axis in enumerate(axes_names):
         for panel, unit in zip(panels[:, column], ("seconds", "MiB in the process"), strict=True):
             panel.set(xlabel=axis, ylabel=unit)
             panel.grid(alpha=0.3, which="both")
-            if panel.lines:
-                panel.legend(fontsize=7)
-            else:
-                panel.set_visible(False)
+            panel.set_visible(bool(panel.lines))
+    lines = {line.get_label(): line for panel in panels[0] for line in panel.lines}
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=min(3, len(lines)), fontsize=8)
     return figure
