@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from commands import clear_errors
 from datasets import Dataset
 from reports import PAGE, table, write_section
 from timed_training import machine_and_versions
@@ -130,7 +131,8 @@ def main(
     torch.set_num_threads(1)
     numbers = workers or WORKERS
     edges = (image_size, round(image_size * 1333 / 800))
-    dataset = undecoded(load_detection_data(data)["train"])
+    with clear_errors():
+        dataset = undecoded(load_detection_data(data)["train"])
     processor = HfDetrImageProcessor(size={"shortest_edge": edges[0], "longest_edge": edges[1]})
     pipelines: dict[str, Callable] = {PEER: TorchvisionPipeline(*edges)}
     for name in ("published", "strong"):

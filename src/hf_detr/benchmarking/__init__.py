@@ -1,4 +1,4 @@
-"""`hf-detr bench`: our models and the detectors of others, measured one against the other in one process.
+"""`hf-detr bench`: our models and the detectors of others, measured one against the other, in turns.
 
 A suite is a module with `comparisons(options) -> Iterator[Comparison]`; this table is all that has to be known of it.
 """

@@ -1,22 +1,17 @@
 """Measuring several ways to do the same work, in turns."""
 
-from __future__ import annotations
-
 import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .machine import dtypes
-
-if TYPE_CHECKING:
-    from .entrants import Entrant
 
 Lap = Callable[[str], None]
 Work = Callable[[Lap], Any]
@@ -92,6 +87,22 @@ class Comparison:
     axis: tuple[str, float] | None = None
 
 
+class Entrant(Protocol):
+    """A contestant of a comparison. `excuse` knows what its methods raise."""
+
+    def prepare(self) -> None:
+        """Build what is needed and do the work once: that compiles, and fills caches and allocators."""
+
+    def turn(self) -> dict[str, float]:
+        """Do the work once; return what `timed` does."""
+
+    def findings(self) -> dict[str, Any]:
+        """Return what is known at the end besides times: `flops` and `peak_memory_mib`, or None for each."""
+
+    def leave(self) -> None:
+        """End it."""
+
+
 def measure(
     comparison: Comparison, device: str, rounds: int, enter: Callable[[Contestant], Entrant]
 ) -> dict[str, Any]:
@@ -115,7 +126,7 @@ def measure(
             if contestant.dtype not in dtypes(device):
                 reports[name] |= {"skipped": f"this device has no instructions for {contestant.dtype}"}
                 continue
-            entrants[name] = enter(contestant)  # a process builds while the next ones start
+            entrants[name] = enter(contestant)  # a process imports while the next ones start
         for name in list(entrants):
             attempt(entrants, name, reports, "prepare")
         times = run_rounds(entrants, reports, rounds)

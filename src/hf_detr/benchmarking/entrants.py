@@ -5,39 +5,18 @@ later ones the page faults that a program of its own has. The detectors of trans
 ours as in a fresh process.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import resource
 import sys
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import torch
 
-from .contest import Contestant, ExcusedError, count_flops, excuse, timed
-
-if TYPE_CHECKING:
-    from .contest import BenchOptions
+from .contest import BenchOptions, Contestant, ExcusedError, count_flops, excuse, timed
 
 _STATUS = Path("/proc/self/status")
-
-
-class Entrant(Protocol):
-    """A contestant of a comparison. `excuse` knows what its methods raise."""
-
-    def prepare(self) -> None:
-        """Build what is needed and do the work once: that compiles, and fills caches and allocators."""
-
-    def turn(self) -> dict[str, float]:
-        """Do the work once; return what `timed` does."""
-
-    def findings(self) -> dict[str, Any]:
-        """Return what is known at the end besides times: `flops` and `peak_memory_mib`, or None for each."""
-
-    def leave(self) -> None:
-        """End it."""
 
 
 class InThisProcess:

@@ -1,19 +1,16 @@
 """Matching and losses as contestants: ours and those of transformers, on equal predictions."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from hf_detr.modeling.detr import HfDetrModelOutput
-from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
 from .contest import Contestant, Lap, Work
-from .models import our_model
+from .models import keeping, our_model
 from .scenes import random_labels
 
 NUM_LABELS = 91
@@ -105,14 +102,3 @@ class Scene:
     def class_cost(self) -> float:
         """The cost of our preset, so that both find the same matches."""
         return 1 if self.kind == "softmax" else 2
-
-
-def keeping(make: Callable[[], Work]) -> Work:
-    """Work whose memory stays with the process."""
-    work = make()
-
-    def kept(lap: Lap) -> Any:
-        with freed_memory_is_kept():
-            return work(lap)
-
-    return kept

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
 from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
-from .contest import BenchOptions, Contestant, SkipContestant, Work
+from .contest import BenchOptions, Contestant, Lap, SkipContestant, Work
 from .peers import counterpart, require, transformers_forward
 
 Forward = Callable[[nn.Module, Tensor], Callable[[], Any]]
@@ -114,15 +114,15 @@ def optimised_bfloat16(name: str, make: Callable[[], nn.Module], shape: Shape, o
     return Contestant(name, build, "bfloat16", count_flops=True)
 
 
-def keeping_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
-    """A forward pass whose memory stays with the process, as our optimised models have it."""
-    run = transformers_forward(model, pixels)
+def keeping(build: Callable[[], Work]) -> Work:
+    """Work whose memory stays with the process, as our optimised models and our trainer have it."""
+    work = build()
 
-    def keeping() -> Any:
+    def kept(lap: Lap) -> Any:
         with freed_memory_is_kept():
-            return run()
+            return work(lap)
 
-    return keeping
+    return kept
 
 
 def openvino_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
@@ -172,9 +172,10 @@ def their_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Co
     def make() -> nn.Module:
         return counterpart(preset, nearest=True)
 
-    yield forward_contestant("transformers", make, shape, options, count_flops=True)
+    plain = forward_contestant("transformers", make, shape, options, count_flops=True)
+    yield plain
     yield forward_contestant("transformers, bfloat16", make, shape, options, dtype="bfloat16")
     if options.device == "cpu":
-        yield forward_contestant("transformers, freed memory kept", make, shape, options, keeping_forward)
+        yield Contestant("transformers, freed memory kept", partial(keeping, plain.build))
     if options.compile:
         yield forward_contestant("transformers, compiled", lambda: torch.compile(make().eval()), shape, options)

@@ -115,14 +115,16 @@ def show_conditions(record: Record) -> str:
 def section(record: Record, figure: str | None = None) -> str:
     """A record in Markdown, with a link to its figure if there is one."""
     parts = [SUITES[record["suite"]], f"`{command(record)}`", show_conditions(record)]
-    points = [comparison for comparison in record["comparisons"] if comparison["axis"]]
+    points: list[list[str]] = []  # of curves, for one table
     for comparison in record["comparisons"]:
-        if comparison not in points:
+        if comparison["axis"]:
+            points += [[comparison["name"], *cells] for cells in rows(comparison, record["peaks"])]
+        else:
             parts.append(f"**{comparison['name']}**, against {comparison['baseline']}, {comparison['rounds']} rounds:")
             parts.append(table(COLUMNS, rows(comparison, record["peaks"])))
             parts.extend(f"- {line}" for line in show_parts(comparison))
     if points:
-        parts.append(table(("", *COLUMNS), points_of_curves(points, record["peaks"])))
+        parts.append(table(("", *COLUMNS), points))
     parts.extend([f"![{SUITES[record['suite']]}]({figure})"] if figure else [])
     parts.extend(growth_lines(record))
     parts.append(f"Where a peer was faster: {'; '.join(lost(record)) or 'nowhere in this suite'}.")
@@ -152,16 +154,6 @@ def lost(record: Record) -> list[str]:
             ]
             if ours and peer["seconds"] < min(ours):
                 found.append(f"{peer['name']} at {comparison['name']} ({min(ours) / peer['seconds']:.2f}x)")
-    return found
-
-
-def points_of_curves(points: Sequence[Mapping[str, Any]], peaks: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """The rows of comparisons that are points of curves, for one table."""
-    found = []
-    for comparison in points:
-        axis, value = comparison["axis"]
-        name = comparison["name"].replace(f"{axis} {value:g}", f"{axis} {value:,.0f}")
-        found += [[name, *cells] for cells in rows(comparison, peaks)]
     return found
 
 

@@ -49,4 +49,4 @@ def forwards(
         forward_contestant("hf_detr", ours, shape, options),
         forward_contestant("transformers", theirs, shape, options),
     ]
-    return Comparison(f"{preset}, {axis[0]} {axis[1]:g}", contestants, "transformers", axis)
+    return Comparison(f"{preset}, {axis[0]} {axis[1]:,.0f}", contestants, "transformers", axis)

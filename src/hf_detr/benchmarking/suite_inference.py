@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
+from hf_detr import HfDetrConfig
+
 from .contest import BenchOptions, Comparison
 from .models import forward_contestant, openvino_forms, our_forms, our_model, sizes, their_forms
 from .peers import COUNTERPARTS, NEAREST
@@ -46,6 +48,6 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 def as_large_as_dino() -> nn.Module:
     """Our two-stage Deformable DETR with the queries and the feed-forward layers of DINO."""
-    return our_model(
-        "deformable-detr-resnet-50-two-stage", num_queries=900, encoder_ffn_dim=2048, decoder_ffn_dim=2048
-    )
+    dino = HfDetrConfig.from_preset("dino-resnet-50-4scale")
+    sizes_of_dino = {name: getattr(dino, name) for name in ("num_queries", "encoder_ffn_dim", "decoder_ffn_dim")}
+    return our_model("deformable-detr-resnet-50-two-stage", **sizes_of_dino)

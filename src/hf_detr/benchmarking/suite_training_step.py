@@ -9,13 +9,12 @@ import torch
 from torch import nn
 
 from hf_detr import HfDetrForObjectDetection
-from hf_detr.modeling.freed_memory import freed_memory_is_kept
 from hf_detr.training.frozen_norms import fold_frozen_norms
 from hf_detr.training.linear import use_onednn
 from hf_detr.training.parameter_groups import parameter_groups
 
 from .contest import BenchOptions, Comparison, Contestant, Lap, Work
-from .models import our_model, pixels_of
+from .models import keeping, our_model, pixels_of
 from .peers import counterpart
 from .scenes import random_labels
 
@@ -38,13 +37,13 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
         step = partial(training_step, options=options, batch=batch, side=side)
         ours, theirs = partial(our_model, preset, num_labels=NUM_LABELS), partial(their_model, preset)
         contestants = [
-            Contestant("hf_detr", partial(step, ours)),
-            Contestant("hf_detr, bfloat16", partial(step, ours, half=True), "bfloat16"),
+            Contestant("hf_detr", partial(keeping, partial(step, ours))),  # as our trainer does on a CPU
+            Contestant("hf_detr, bfloat16", partial(keeping, partial(step, ours, half=True)), "bfloat16"),
             Contestant("transformers", partial(step, theirs)),
             Contestant("transformers, bfloat16", partial(step, theirs, half=True), "bfloat16"),
         ]
         if options.device == "cpu":
-            contestants.append(Contestant("transformers, freed memory kept", partial(step, theirs, keep=True)))
+            contestants.append(Contestant("transformers, freed memory kept", partial(keeping, partial(step, theirs))))
         name = f"{preset}, batch {batch}, {side}x{side}, {OBJECTS} objects an image"
         yield Comparison(name, contestants, "transformers")
 
@@ -60,16 +59,11 @@ def training_step(
     batch: int,
     side: int,
     half: bool = False,
-    keep: bool = False,
 ) -> Work:
-    """A step as `Trainer` makes it: AdamW in its fused form, gradients clipped at 0.1; autocast for bfloat16.
-
-    With `keep` memory stays with the process, as it does with our trainer.
-    """
+    """A step as `Trainer` makes it: AdamW in its fused form, gradients clipped at 0.1; autocast for bfloat16."""
     torch.manual_seed(0)
     model = make().train().to(options.device)
-    is_ours = isinstance(model, HfDetrForObjectDetection)
-    if is_ours:  # as our trainer does
+    if isinstance(model, HfDetrForObjectDetection):  # as our trainer does
         fold_frozen_norms(model)
         use_onednn(model)
     pixels = pixels_of((batch, side, side), options.device)
@@ -83,10 +77,6 @@ def training_step(
     tell_before_the_loss(model, lambda: current[0]("forward"))
 
     def work(lap: Lap) -> None:
-        with freed_memory_is_kept() if is_ours or keep else nullcontext():
-            step(lap)
-
-    def step(lap: Lap) -> None:
         current[:] = [lap]
         with precision():
             loss = model(pixel_values=pixels, pixel_mask=mask, labels=labels).loss

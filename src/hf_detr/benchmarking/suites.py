@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from . import SUITES
-from .contest import BenchOptions, Comparison, Contestant, measure
-from .entrants import Entrant, InOwnProcess, InThisProcess
+from .contest import BenchOptions, Comparison, Contestant, Entrant, measure
+from .entrants import InOwnProcess, InThisProcess
 from .machine import describe, peaks
 
 ROUNDS, QUICK_ROUNDS = 15, 3
