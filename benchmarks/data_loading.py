@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 from tqdm import tqdm
 
 from hf_detr.data import DetectionCollator, build_augmentation, load_detection_data, undecoded
-from hf_detr.data.augmentation import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
+from hf_detr.data.augmentation.published import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 
 WORKERS = [0, 2, 8]

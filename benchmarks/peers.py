@@ -43,7 +43,7 @@ from transformers import (
 from hf_detr.data import category_names, decode_image, undecoded
 from hf_detr.data.collate import detection_target
 from hf_detr.evaluation import CocoMetrics
-from hf_detr.training.detection_evaluator import reference_objects
+from hf_detr.evaluation.detection_evaluator import reference_objects
 
 NUM_QUERIES = 100  # as many as the preset `tiny` has
 BATCH_SIZE = 8

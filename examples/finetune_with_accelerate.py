@@ -18,11 +18,11 @@ from transformers import get_cosine_schedule_with_warmup, set_seed
 
 from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, load_detection_data, undecoded
 from hf_detr.evaluation import CocoMetrics, format_table
+from hf_detr.evaluation.detection_evaluator import reference_objects
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detr import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.training import parameter_groups
-from hf_detr.training.detection_evaluator import reference_objects
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""The documentation against the code: presets, parameter counts, Python examples, links, and the tree of the files."""
+"""The documentation against the code: presets, parameter counts, Python examples and links."""
 
 import ast
 import importlib
@@ -96,28 +96,6 @@ def test_links_inside_the_repository_lead_somewhere(page: Path):
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
     local = [link for link in links if "://" not in link]
     assert [link for link in local if not (page.parent / link).exists()] == []
-
-
-def test_the_tree_of_the_readme_lists_every_file():
-    """Each line is indented by two spaces a folder and starts with a file, a folder (ending in "/"), or several."""
-    tree = re.search(r"```\n(README\.md .*?)```", README.read_text(), re.DOTALL).group(1)
-    listed, folders = set(), []
-    for line in tree.splitlines():
-        depth = (len(line) - len(line.lstrip())) // 2
-        name = line.split()[0]
-        folders = folders[:depth]
-        if name.endswith("/"):
-            folders.append(name)
-        listed.add("".join(folders) + ("" if name.endswith("/") else name))
-    hidden = ("__pycache__", ".egg-info", "benchmarks/results/")  # records, too many for a line each
-    for top in ("src/hf_detr", "examples", "benchmarks", "docs"):
-        files = {
-            path.relative_to(ROOT).as_posix()
-            for path in (ROOT / top).rglob("*")
-            if path.is_file() and not any(part in str(path) for part in hidden)
-        }
-        assert files == {name for name in listed if name.startswith(f"{top}/") and not name.endswith("/")}
-    assert all((ROOT / name).exists() for name in listed)
 
 
 def test_commands_of_the_readme_exist():

@@ -111,7 +111,7 @@ def doctor(
     all.
     """
     with clear_errors():
-        from hf_detr.data.doctor import check_output, examine, terminal_report, write_report
+        from hf_detr.doctor import check_output, examine, terminal_report, write_report
 
         check_output(data, output)
         diagnosis = examine(data, seed, progress_on=console)

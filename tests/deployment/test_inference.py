@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from transformers import pipeline
 
 from hf_detr import HfDetrForObjectDetection, HfDetrImageProcessor, available_presets
+from hf_detr.acceleration.batch_norm_folding import fold_batch_norms
+from hf_detr.acceleration.shape_cache import MOST_SHAPES, ConstantSelfAttention
 from hf_detr.deployment import optimize_for_inference
-from hf_detr.deployment.constants import MOST_SHAPES, ConstantSelfAttention
-from hf_detr.deployment.folding import fold_batch_norms
 from hf_detr.deployment.inference import is_convolutional
 from hf_detr.prediction import detect
 from modeling.tiny import images, labels, tiny_model

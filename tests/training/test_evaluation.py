@@ -114,8 +114,8 @@ def test_own_metrics_replace_those_of_coco(build_trainer, validation_data):
 
 
 def test_metrics_agree_with_detections_collected_by_hand(build_trainer, build_model, image_processor, validation_data):
+    from hf_detr.evaluation.detection_evaluator import reference_objects
     from hf_detr.prediction import detect
-    from hf_detr.training.detection_evaluator import reference_objects
 
     model = build_model().eval()
     names = list(model.config.id2label.values())

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from hf_detr.deployment.dtypes import is_fast_with_bfloat16
+from hf_detr.acceleration.dtypes import is_fast_with_bfloat16
 from hf_detr.hub.evidence import processor_name
 
 PACKAGES = (

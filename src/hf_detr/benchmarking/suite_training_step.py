@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from hf_detr import HfDetrForObjectDetection
-from hf_detr.training.frozen_norms import fold_frozen_norms
-from hf_detr.training.linear import use_onednn
+from hf_detr.acceleration.frozen_norms import fold_frozen_norms
+from hf_detr.acceleration.onednn_linear import use_onednn
 from hf_detr.training.parameter_groups import parameter_groups
 
 from .contest import BenchOptions, Comparison, Contestant, Lap, Work

@@ -1,7 +1,6 @@
 """Detection data sets: one schema, readers, augmentation, collation and the built-in synthetic set."""
 
-from .augmentation import DetrAugmentation
-from .augmentation_options import (
+from .augmentation.named import (
     AUGMENTATIONS,
     PLAIN_AUGMENTATION,
     AugmentationOptions,
@@ -9,10 +8,11 @@ from .augmentation_options import (
     augmentation_options,
     build_augmentation,
 )
-from .coco import read_coco
+from .augmentation.published import DetrAugmentation
 from .collate import DetectionCollator
 from .images import decode_image, undecoded
 from .loading import load_detection_data, source_splits
+from .readers.coco import read_coco
 from .schema import (
     DataError,
     SourceImage,

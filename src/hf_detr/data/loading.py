@@ -5,15 +5,15 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
-from .coco_layouts import COCO_LAYOUTS, COCO_SINGLE_LAYOUT
-from .image_folder import IMAGE_FOLDER_LAYOUT
-from .layouts import Layout
+from .readers.coco_layouts import COCO_LAYOUTS, COCO_SINGLE_LAYOUT
+from .readers.image_folder import IMAGE_FOLDER_LAYOUT
+from .readers.layouts import Layout
+from .readers.tables import HUB_NAME, TABLE_LAYOUT, hub_tables, table_splits
+from .readers.voc import VOC_LAYOUTS
+from .readers.yolo import YOLO_LAYOUTS
 from .schema import SourceSplit, dataset_from_split, locate
 from .splits import with_validation
 from .synthetic import synthetic_split
-from .tables import HUB_NAME, TABLE_LAYOUT, hub_tables, table_splits
-from .voc import VOC_LAYOUTS
-from .yolo import YOLO_LAYOUTS
 
 SYNTHETIC_TRAIN_IMAGES = 500
 SYNTHETIC_VALIDATION_FIRST_ID = 1_000_000

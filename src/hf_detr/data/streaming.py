@@ -12,9 +12,9 @@ from datasets import IterableDataset, IterableDatasetDict
 
 from .images import undecoded
 from .loading import layout_of, load_detection_data
-from .rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
+from .readers.rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
+from .readers.tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
 from .schema import DataError, check_record, detection_features, locate
-from .tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
 
 STREAM_SHARDS = 64
 """Into how many parts a set that is no stream by itself is cut, so that ranks and workers can share it."""

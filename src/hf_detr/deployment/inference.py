@@ -11,12 +11,12 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MA
 from hf_detr.modeling.detr import HfDetrForObjectDetection, HfDetrObjectDetectionOutput
 from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
-from .constants import keep_constants
-from .dtypes import choose_dtype
-from .folding import fold_batch_norms
-from .fusion import fuse_projections
-from .grouping import image_sizes, run_by_size
-from .packing import has_packed_operators, pack
+from ..acceleration.batch_norm_folding import fold_batch_norms
+from ..acceleration.dtypes import choose_dtype
+from ..acceleration.onednn_packing import has_packed_operators, pack
+from ..acceleration.projection_fusion import fuse_projections
+from ..acceleration.shape_cache import keep_constants
+from ..acceleration.unpadding import image_sizes, run_by_size
 
 
 class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):

@@ -17,15 +17,15 @@ from transformers.trainer_utils import EvalLoopOutput
 from hf_detr.data import DetectionCollator, category_names
 from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
+from ..acceleration.frozen_norms import fold_frozen_norms
+from ..acceleration.onednn_linear import use_onednn
+from ..evaluation.detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
+from ..evaluation.packed_labels import pack_labels
 from .arguments import HfDetrTrainingArguments
 from .callbacks import LossProgress
-from .detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
 from .ema import TRAINING_WEIGHTS, WeightAverage
 from .finite_steps import FiniteSteps, NonFiniteLossError
-from .frozen_norms import fold_frozen_norms
-from .linear import use_onednn
 from .matching_stability import MatchingStability
-from .packed_labels import pack_labels
 from .parameter_groups import parameter_groups
 from .seeding import SeededCollator
 from .streaming import TrainingStream, check_object_count

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..schema import OVERFLOW_TOLERANCE
+from ..data.schema import OVERFLOW_TOLERANCE
 from .examined import Boxes
 
 LEAST_MISFITS = 5

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from hf_detr.deployment.packing import has_packed_operators
+from hf_detr.acceleration.onednn_packing import has_packed_operators
 
 from .frozen_norms import unfold
 

@@ -14,8 +14,8 @@ from transformers.utils import logging
 from hf_detr.modeling.attention import MLP
 from hf_detr.modeling.encoder import FeedForward
 
+from .batch_norm_folding import is_equal, small_picture
 from .dtypes import is_fast_with_bfloat16
-from .folding import is_equal, small_picture
 
 logger = logging.get_logger(__name__)
 

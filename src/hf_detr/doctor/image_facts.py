@@ -15,8 +15,8 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 
-from ..images import EXIF_ORIENTATION, decode_image
-from ..schema import DataError, SourceImage
+from ..data.images import EXIF_ORIENTATION, decode_image
+from ..data.schema import DataError, SourceImage
 
 THUMBNAIL_SIZE = (9, 8)
 """Width and height of the grey thumbnail: its 8x8 differences along the rows are the difference hash (dHash)."""

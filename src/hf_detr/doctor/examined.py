@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..schema import DataError, SourceImage, SourceObject, SourceSplit, check_record
+from ..data.schema import DataError, SourceImage, SourceObject, SourceSplit, check_record
 from .findings import Place
 from .image_facts import ImageFacts
 

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from .augmentation import (
+from ..collate import load_example
+from .one_image import IoUCrop, LargeScaleJitter, PhotometricDistortion, QuarterTurn
+from .published import (
     PUBLISHED_FLIP,
     DetrAugmentation,
     RandomResize,
@@ -17,9 +19,7 @@ from .augmentation import (
     share_as_area,
     without_lost_objects,
 )
-from .augmentation_multiple import TILE_EDGE, Example, copy_paste, cover, mixup, mosaic
-from .augmentation_single import IoUCrop, LargeScaleJitter, PhotometricDistortion, QuarterTurn
-from .collate import load_example
+from .several_images import TILE_EDGE, Example, copy_paste, cover, mixup, mosaic
 
 IOU_CROP_ZOOM = 2.0
 """Crops down to 0.3 of a side are enlarged; images decoded at this multiple of the final size are sharp enough."""

@@ -5,9 +5,9 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from ..schema import SourceSplit, locate
 from .coco import coco_split
 from .layouts import SPLIT_NAMES, Layout, split_folders, split_named
-from .schema import SourceSplit, locate
 
 ROBOFLOW_FILE = "_annotations.coco.json"
 SAMPLED_NAMES = 20

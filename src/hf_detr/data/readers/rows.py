@@ -12,8 +12,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from .images import size_from_header
-from .schema import SourceImage, SourceObject, locate
+from ..images import size_from_header
+from ..schema import SourceImage, SourceObject, locate
 
 CONTAINERS = ("objects", "object", "annotations")
 BOXES = ("bbox", "bboxes", "boxes", "box")

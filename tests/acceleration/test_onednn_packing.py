@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
-from hf_detr.deployment.folding import fold_batch_norms
-from hf_detr.deployment.packing import PackedConv2d, PackedLinear, fuse_maps
+from hf_detr.acceleration.batch_norm_folding import fold_batch_norms
+from hf_detr.acceleration.onednn_packing import PackedConv2d, PackedLinear, fuse_maps
 
 SIZES = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "num_queries": 5, "num_labels": 3}
 

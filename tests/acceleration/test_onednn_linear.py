@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_detr.training.linear import LEAST_WORK, use_onednn
+from hf_detr.acceleration.onednn_linear import LEAST_WORK, use_onednn
 
 
 def results(layer: nn.Linear, states: torch.Tensor) -> list[torch.Tensor | None]:

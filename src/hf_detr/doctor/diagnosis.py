@@ -11,8 +11,8 @@ from rich.progress import track
 
 from hf_detr.training.recipe import default_image_size
 
-from ..loading import source_splits
-from ..schema import SourceSplit
+from ..data.loading import source_splits
+from ..data.schema import SourceSplit
 from .box_checks import box_findings, query_findings, with_boxes_in_pixels
 from .class_checks import class_counts, class_findings
 from .examined import ExaminedSplit, examined_split

@@ -6,7 +6,7 @@ from timm.layers.norm_act import FrozenBatchNorm2d, FrozenBatchNormAct2d
 from torch import nn
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
-from hf_detr.training.frozen_norms import fold_frozen_norms, fold_frozen_norms_of
+from hf_detr.acceleration.frozen_norms import fold_frozen_norms, fold_frozen_norms_of
 
 SIZES = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "num_queries": 5, "num_labels": 3}
 

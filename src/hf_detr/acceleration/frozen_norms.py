@@ -12,7 +12,7 @@ import torch
 from timm.layers.norm_act import FrozenBatchNorm2d, FrozenBatchNormAct2d
 from torch import Tensor, nn
 
-from hf_detr.deployment.folding import feeding_convolutions, is_equal, small_picture
+from hf_detr.acceleration.batch_norm_folding import feeding_convolutions, is_equal, small_picture
 from hf_detr.modeling.backbone import Backbone
 
 

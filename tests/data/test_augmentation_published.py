@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 
 from hf_detr.data import DetrAugmentation, build_augmentation
-from hf_detr.data.augmentation import RandomResize, RandomSizeCrop, without_lost_objects
+from hf_detr.data.augmentation.published import RandomResize, RandomSizeCrop, without_lost_objects
 
 
 def picture_of(box, height, width):

@@ -8,7 +8,7 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from .augmentation import RandomResize, without_lost_objects
+from .published import RandomResize, without_lost_objects
 
 GREY = (124.0, 116.0, 104.0)
 """The mean colour of ImageNet: what an image is surrounded with is about 0 once it is normalised."""

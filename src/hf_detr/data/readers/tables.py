@@ -13,10 +13,10 @@ from typing import Any
 import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 
-from .images import undecoded
+from ..images import undecoded
+from ..schema import SourceImage, SourceSplit, locate
 from .layouts import Layout, split_named
 from .rows import Columns, find_columns, hashable, image_column, names_of_categories, record_from_row, stored_image
-from .schema import SourceImage, SourceSplit, locate
 
 SAVED = ("dataset_dict.json", "state.json")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<subset>[\w.-]+))?")

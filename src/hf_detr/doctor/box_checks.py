@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from ..schema import OVERFLOW_TOLERANCE
+from ..data.schema import OVERFLOW_TOLERANCE
 from .box_format import mistaken_format
 from .examined import ExaminedSplit
 from .findings import Finding, Place, Severity, finding

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 
 from hf_detr.cli import app
 from hf_detr.data import DataError, load_detection_data
-from hf_detr.data.doctor import Diagnosis, Finding, Severity, examine
-from hf_detr.data.doctor.box_format import mistaken_format
-from hf_detr.data.doctor.examined import Boxes
 from hf_detr.data.schema import SourceObject
+from hf_detr.doctor import Diagnosis, Finding, Severity, examine
+from hf_detr.doctor.box_format import mistaken_format
+from hf_detr.doctor.examined import Boxes
 
 WIDTH, HEIGHT = 96, 72
 TRAIN, VALIDATION = 12, 3

@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from .images import size_from_header
-from .schema import SourceImage, SourceObject, SourceSplit, dataset_from_split, locate
+from ..images import size_from_header
+from ..schema import SourceImage, SourceObject, SourceSplit, dataset_from_split, locate
 
 
 def read_coco(annotation_file: str | Path, image_folder: str | Path) -> Dataset:

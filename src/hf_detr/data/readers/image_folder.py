@@ -5,9 +5,9 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
+from ..schema import SourceImage, SourceSplit, locate
 from .layouts import Layout, split_folders, split_named
 from .rows import find_columns, names_of_categories, record_from_row
-from .schema import SourceImage, SourceSplit, locate
 
 METADATA = "metadata.jsonl"
 CLASS_FILE = "classes.txt"

@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .images import size_from_header
+from ..images import size_from_header
+from ..schema import SourceImage, SourceObject, SourceSplit, locate
 from .layouts import Layout, images_by_stem, split_folders
-from .schema import SourceImage, SourceObject, SourceSplit, locate
 
 CHALLENGE = re.compile(r"The VOC\d{4} Database")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")

@@ -14,7 +14,7 @@ from torchvision.ops import masks_to_boxes
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from .augmentation import box_areas, without_lost_objects
+from .published import box_areas, without_lost_objects
 
 Example = tuple[Tensor, dict[str, Any]]
 

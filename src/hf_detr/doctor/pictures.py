@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ..drawing import draw_detections, grid
-from ..images import decode_image
-from ..schema import DataError, SourceImage, SourceSplit
+from ..data.drawing import draw_detections, grid
+from ..data.images import decode_image
+from ..data.schema import DataError, SourceImage, SourceSplit
 from .class_checks import class_counts
 from .examined import ExaminedSplit, as_numbers
 from .recommendation import TINY_SIDE, resized_sides

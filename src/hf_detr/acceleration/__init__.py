@@ -1,0 +1,1 @@
+"""The same computation, faster on this machine."""

@@ -1,0 +1,1 @@
+"""Augmentation: the published recipe, strong mixing, and the choices by name."""
