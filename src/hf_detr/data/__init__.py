@@ -15,6 +15,7 @@ from .loading import load_detection_data, source_splits
 from .readers.coco import read_coco
 from .schema import (
     DataError,
+    ReadOptions,
     SourceImage,
     SourceObject,
     SourceSplit,
@@ -32,6 +33,7 @@ __all__ = [
     "DataError",
     "DetectionCollator",
     "DetrAugmentation",
+    "ReadOptions",
     "SourceImage",
     "SourceObject",
     "SourceSplit",

@@ -1,6 +1,7 @@
 """One entrance to every kind of detection data: the built-in set, or a folder in a known layout."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from datasets import DatasetDict
@@ -11,7 +12,7 @@ from .readers.layouts import Layout
 from .readers.tables import HUB_NAME, TABLE_LAYOUT, hub_tables, table_splits
 from .readers.voc import VOC_LAYOUTS
 from .readers.yolo import YOLO_LAYOUTS
-from .schema import SourceSplit, dataset_from_split, locate
+from .schema import ReadOptions, SourceSplit, dataset_from_split, locate
 from .splits import with_validation
 from .synthetic import synthetic_split
 
@@ -23,7 +24,7 @@ NO_FOLDER = (
 )
 
 
-def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
+def load_detection_data(data: str | Path, seed: int = 0, options: ReadOptions | None = None) -> DatasetDict:
     """Load detection data as a `DatasetDict` with the splits `train` and `validation`, and `test` where there is one.
 
     Classes get the labels that they have in the training data; the other splits may show fewer of them.
@@ -33,21 +34,22 @@ def load_detection_data(data: str | Path, seed: int = 0) -> DatasetDict:
             many are for validation), a folder in one of `LAYOUTS`, or "owner/name" of a data set on the Hub
             ("owner/name:subset" where it has several).
         seed: draws the synthetic images; splits data that come without a validation split.
+        options: how the files are to be taken where they are not as their layout says; the defaults of `ReadOptions`.
 
     Raises:
         DataError: no known layout is found (the error lists them), a split shows classes that the training data lack,
             or a record is unusable (see `check_record`).
     """
-    splits = source_splits(data, seed)
+    splits = source_splits(data, seed, options)
     names = list(splits["train"].names.values())
     return DatasetDict({name: dataset_from_split(split, names) for name, split in splits.items()})
 
 
-def source_splits(data: str | Path, seed: int = 0) -> dict[str, SourceSplit]:
+def source_splits(data: str | Path, seed: int = 0, options: ReadOptions | None = None) -> dict[str, SourceSplit]:
     """Read detection data as its files have them, without checking sizes, ids and boxes.
 
     Args:
-        data, seed: as for `load_detection_data`.
+        data, seed, options: as for `load_detection_data`.
 
     Returns:
         the splits `train`, `validation` and, where there is one, `test`.
@@ -55,14 +57,19 @@ def source_splits(data: str | Path, seed: int = 0) -> dict[str, SourceSplit]:
     Raises:
         DataError: no known layout is found (the error lists them), or something cannot be read.
     """
+    splits = {name: replace(split, options=options or ReadOptions()) for name, split in _read(data, seed).items()}
+    return with_validation(splits, data, seed)
+
+
+def _read(data: str | Path, seed: int) -> dict[str, SourceSplit]:
     if isinstance(data, str) and re.fullmatch(r"synthetic(:.*)?", data):
         return _synthetic(data, seed)
     folder = Path(data)
     if not folder.is_dir():
         if not isinstance(data, str) or folder.exists() or not HUB_NAME.fullmatch(data):
             raise locate(NO_FOLDER, folder)
-        return with_validation(table_splits(hub_tables(data), data), data, seed)
-    return with_validation(layout_of(folder).read(folder), folder, seed)
+        return table_splits(hub_tables(data), data)
+    return layout_of(folder).read(folder)
 
 
 def layout_of(folder: Path) -> Layout:

@@ -17,6 +17,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
 from torch.utils.data import Subset
 
+from .box_formats import BOX_FORMATS, BOX_FORMATS_IN_WORDS, BoxFormat
+
 OVERFLOW_TOLERANCE = 2.0
 """Boxes reaching this many pixels or fewer beyond the image are clipped: rounding, not a mistake."""
 
@@ -41,6 +43,28 @@ def locate(
     ]
     where = ", ".join(place for place in places if place)
     return DataError(f"{where}: {problem}" if where else problem)
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What the owner of a data set says about its files, and what may be done to make them usable.
+
+    Attributes:
+        box_format: what the four numbers of every box are, for files whose boxes are not what their layout says; None
+            takes them as the layout says. One of `BOX_FORMATS`.
+        clip_boxes: boxes that reach beyond their image are cut at its edge, and those of which nothing is left are
+            dropped; both are counted in a warning. Without it such a box is an error.
+        skip_unusable: images and annotations that cannot be used are left out, counted and listed in a warning.
+            Without it the first one is an error.
+    """
+
+    box_format: BoxFormat | None = None
+    clip_boxes: bool = False
+    skip_unusable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.box_format is not None and self.box_format not in BOX_FORMATS:
+            raise DataError(f"expected a box format that is {BOX_FORMATS_IN_WORDS}; got {self.box_format!r}")
 
 
 @dataclass(frozen=True)
@@ -89,12 +113,14 @@ class SourceSplit:
         source: the file or folder that errors name.
         pictures: the images of the records, a data set of one column `image`, where they are stored in a table: the
             data set that is built refers to them, so that they need not fit into memory.
+        options: how the records are to be taken; `source_splits` sets them, a reader need not.
     """
 
     records: Sequence[SourceImage]
     names: Mapping[Hashable, str]
     source: Path | str
     pictures: Dataset | None = None
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     def select(self, indices: Sequence[int]) -> "SourceSplit":
         """Return the split of some of the records."""

@@ -14,13 +14,13 @@ from .images import undecoded
 from .loading import layout_of, load_detection_data
 from .readers.rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
 from .readers.tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
-from .schema import DataError, check_record, detection_features, locate
+from .schema import DataError, ReadOptions, check_record, detection_features, locate
 
 STREAM_SHARDS = 64
 """Into how many parts a set that is no stream by itself is cut, so that ranks and workers can share it."""
 
 
-def load_streaming_data(data: str | Path, seed: int = 0) -> IterableDatasetDict:
+def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | None = None) -> IterableDatasetDict:
     """Return detection data as streams of rows of the schema, images left undecoded (see `decode_image`).
 
     A data set on the Hub and a folder of parquet files are read while they are used, row by row, and each row is
@@ -33,13 +33,14 @@ def load_streaming_data(data: str | Path, seed: int = 0) -> IterableDatasetDict:
     Args:
         data: what `load_detection_data` takes.
         seed: as for `load_detection_data`, where the data are read as a whole.
+        options: as for `load_detection_data`.
 
     Raises:
         DataError: as `load_detection_data`; while a stream is used, for a row that is unusable, naming split and row.
     """
     tables = _tables(data)
     if tables is None:
-        splits = load_detection_data(data, seed)
+        splits = load_detection_data(data, seed, options)
         return IterableDatasetDict(
             {
                 name: undecoded(dataset).to_iterable_dataset(num_shards=min(STREAM_SHARDS, len(dataset)))
