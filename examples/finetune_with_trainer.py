@@ -13,7 +13,7 @@ from transformers import set_seed
 from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, load_detection_data, undecoded
 from hf_detr.evaluation import format_table
 from hf_detr.modeling.configuration import HfDetrConfig
-from hf_detr.modeling.detr import HfDetrForObjectDetection
+from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments, PredictionPictures, ResultFiles
 

@@ -92,8 +92,8 @@ for part in (config, processor, pil, model, detector.model):
         "hf_detr.modeling.configuration.HfDetrConfig",
         "hf_detr.modeling.image_processing.HfDetrImageProcessor",
         "hf_detr.modeling.image_processing.HfDetrImageProcessorPil",
-        "hf_detr.modeling.detr.HfDetrForObjectDetection",
-        "hf_detr.modeling.detr.HfDetrForObjectDetection",
+        "hf_detr.modeling.detection.HfDetrForObjectDetection",
+        "hf_detr.modeling.detection.HfDetrForObjectDetection",
     ]
 
 

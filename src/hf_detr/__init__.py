@@ -12,7 +12,8 @@ from .registration import register
 
 if TYPE_CHECKING:
     from .modeling.configuration import HfDetrConfig
-    from .modeling.detr import HfDetrForObjectDetection, HfDetrModel
+    from .modeling.detection import HfDetrForObjectDetection
+    from .modeling.detr import HfDetrModel
     from .modeling.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
     from .modeling.presets import available_presets
 
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "HfDetrConfig": "configuration",
-    "HfDetrForObjectDetection": "detr",
+    "HfDetrForObjectDetection": "detection",
     "HfDetrImageProcessor": "image_processing",
     "HfDetrImageProcessorPil": "image_processing",
     "HfDetrModel": "detr",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import pipeline
 
-from hf_detr.modeling.detr import HfDetrForObjectDetection
+from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.training.run import RunOptions, run_training
 
 

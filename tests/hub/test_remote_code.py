@@ -140,7 +140,7 @@ def test_other_files_are_kept_and_no_temporary_one_stays(model, folder: Path):
 def test_the_code_asks_for_nothing_but_the_requirements():
     """transformers takes every import for a requirement, and every module file named in the text for a part."""
     names = {file.stem for file in code_files()}
-    assert {"configuration", "detr", "image_processing", "deformable_cpu", "deformable_triton"} <= names
+    assert {"configuration", "detection", "detr", "image_processing", "deformable_cpu", "deformable_triton"} <= names
     for file in code_files():
         assert set(get_imports(file)) - sys.stdlib_module_names <= REQUIREMENTS, file
         assert set(get_relative_imports(file)) <= names, file

@@ -24,16 +24,11 @@ from hf_detr.modeling.boxes import (
     generalised_box_iou,
     inverse_sigmoid,
 )
-from hf_detr.modeling.losses import (
-    SIGMOID_LOSSES,
-    BackgroundSum,
-    Criterion,
-    SupervisedSet,
-    background,
-    fast_softplus,
-)
-from hf_detr.modeling.matching import HungarianMatcher, Matches, Targets
+from hf_detr.modeling.class_losses import SIGMOID_LOSSES, BackgroundSum, background, fast_softplus
+from hf_detr.modeling.losses import Criterion, SupervisedSet
+from hf_detr.modeling.matching import HungarianMatcher
 from hf_detr.modeling.position import SinePositionEmbedding
+from hf_detr.modeling.targets import Matches, Targets
 from shared import SHARED_FOLDER
 
 SOFTMAX = HfDetrConfig(num_labels=5)
@@ -494,7 +489,7 @@ def test_the_best_score_is_the_target_and_grows_with_the_fit(classification: str
 @pytest.mark.parametrize("gamma", [1.5, 2.0])
 def test_the_background_is_that_of_its_equation(gamma: float, cached: int, monkeypatch: pytest.MonkeyPatch):
     """However many images it takes at a time, with and without queries that do not count."""
-    monkeypatch.setattr("hf_detr.modeling.losses._CACHED_LOGITS", cached)
+    monkeypatch.setattr("hf_detr.modeling.class_losses._CACHED_LOGITS", cached)
     logits = torch.linspace(-8, 8, 150, dtype=torch.float64).view(5, 10, 3).requires_grad_()
     for supervised in (None, torch.rand(5, 10, generator=torch.Generator().manual_seed(0)) > 0.3):
         counted = torch.ones(5, 10) if supervised is None else supervised

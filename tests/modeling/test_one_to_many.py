@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hf_detr import HfDetrForObjectDetection
 from hf_detr.modeling.losses import Criterion, SupervisedSet
-from hf_detr.modeling.matching import Targets
+from hf_detr.modeling.targets import Targets
 
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 # every way to start queries: at points, at boxes, with denoising, selected, selected with learned content

@@ -5,7 +5,7 @@ import torch
 
 from hf_detr import HfDetrConfig
 from hf_detr.modeling.boxes import inverse_sigmoid
-from hf_detr.modeling.queries import SelectedQueries
+from hf_detr.modeling.query_selection import SelectedQueries
 
 # One object three times, and two others; the best first, and their order among the tokens.
 BOXES = torch.tensor(

@@ -11,7 +11,7 @@ from datasets import Dataset
 from PIL import Image
 from rich.console import Console
 
-from hf_detr.modeling.detr import HfDetrForObjectDetection
+from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.prediction import PredictionOptions, PredictionSummary, detect, run_prediction
 from hf_detr.prediction import run as prediction_run

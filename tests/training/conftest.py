@@ -10,7 +10,7 @@ from datasets import Dataset
 
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.configuration import HfDetrConfig
-from hf_detr.modeling.detr import HfDetrForObjectDetection
+from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 

@@ -27,7 +27,7 @@ class Oracle(torch.nn.Module):
         self.anchor = torch.nn.Parameter(torch.zeros(()))
 
     def forward(self, pixel_values, pixel_mask=None, labels=None, num_boxes=None):
-        from hf_detr.modeling.detr import HfDetrObjectDetectionOutput
+        from hf_detr.modeling.outputs import HfDetrObjectDetectionOutput
 
         logits = torch.zeros(len(labels), 10, self.config.num_labels + 1)
         logits[..., -1] = 20.0

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_detr.data import DetectionCollator, DetrAugmentation
-from hf_detr.modeling.matching import Matches
+from hf_detr.modeling.targets import Matches
 from hf_detr.training.matching_stability import MatchingStability, share_changed
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from hf_detr.modeling.detr import HfDetrForObjectDetection
+from hf_detr.modeling.detection import HfDetrForObjectDetection
 
 
 def choose_dtype(dtype: torch.dtype | str | None, model: HfDetrForObjectDetection) -> torch.dtype:

@@ -3,13 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from hf_detr.modeling.attention import (
-    ConditionalSelfAttention,
-    DeformableCrossAttention,
-    DeformableSelfAttention,
-    DenseMemorySelfAttention,
-    SelfAttention,
-)
+from hf_detr.modeling.attention import DenseMemorySelfAttention, SelfAttention
+from hf_detr.modeling.conditional_attention import ConditionalSelfAttention
+from hf_detr.modeling.deformable_attention import DeformableCrossAttention, DeformableSelfAttention
 
 
 class FusedProjections:

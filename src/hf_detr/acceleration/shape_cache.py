@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from hf_detr.modeling.attention import Memory
 from hf_detr.modeling.decoder import SinePosition
 from hf_detr.modeling.encoder import Encoder
-from hf_detr.modeling.queries import LearnedQueries, SelectedQueries
+from hf_detr.modeling.queries import LearnedQueries
+from hf_detr.modeling.query_selection import SelectedQueries
 
 Value = TypeVar("Value")
 

@@ -7,7 +7,7 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
-from hf_detr.modeling.detr import HfDetrModelOutput
+from hf_detr.modeling.outputs import HfDetrModelOutput
 
 from .contest import Contestant, Lap, Work
 from .models import keeping, our_model

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..modeling.configuration import HfDetrConfig
-from ..modeling.detr import HfDetrForObjectDetection
+from ..modeling.detection import HfDetrForObjectDetection
 from .key_tables import ConversionError, Rule, convert_state_dict, rule
 
 _LAYER = r"transformer\.(encoder|decoder)\.layers\.(\d+)\."

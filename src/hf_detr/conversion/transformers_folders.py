@@ -25,7 +25,7 @@ from transformers.utils import (
 )
 
 from ..modeling.configuration import HfDetrConfig
-from ..modeling.detr import HfDetrForObjectDetection
+from ..modeling.detection import HfDetrForObjectDetection
 from .key_tables import ConversionError, convert_state_dict
 from .published import read_checkpoint
 from .transformers_configs import TRANSFORMERS_MODEL_TYPES, translate_config

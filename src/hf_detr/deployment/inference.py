@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
-from hf_detr.modeling.detr import HfDetrForObjectDetection, HfDetrObjectDetectionOutput
+from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.modeling.freed_memory import freed_memory_is_kept
+from hf_detr.modeling.outputs import HfDetrObjectDetectionOutput
 
 from ..acceleration.batch_norm_folding import fold_batch_norms
 from ..acceleration.dtypes import choose_dtype

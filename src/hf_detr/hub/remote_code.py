@@ -10,13 +10,14 @@ from transformers import BaseImageProcessor
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
-from ..modeling import configuration, detr, image_processing
+from ..modeling import configuration, detection, detr, image_processing
+from ..modeling.pretrained import HfDetrPreTrainedModel
 
-_ENTRY_FILES = [Path(module.__file__) for module in (configuration, detr, image_processing)]
+_ENTRY_FILES = [Path(module.__file__) for module in (configuration, detection, detr, image_processing)]
 _MODEL_AUTO_MAP = {
     "AutoConfig": "configuration.HfDetrConfig",
     "AutoModel": "detr.HfDetrModel",
-    "AutoModelForObjectDetection": "detr.HfDetrForObjectDetection",
+    "AutoModelForObjectDetection": "detection.HfDetrForObjectDetection",
 }
 _PROCESSOR_AUTO_MAP = {
     "AutoImageProcessor": {
@@ -27,7 +28,7 @@ _PROCESSOR_AUTO_MAP = {
 
 
 def save_with_code(
-    model: detr.HfDetrPreTrainedModel, folder: str | os.PathLike, processor: BaseImageProcessor | None = None
+    model: HfDetrPreTrainedModel, folder: str | os.PathLike, processor: BaseImageProcessor | None = None
 ) -> list[Path]:
     """Save a model, its image processor and the files of `hf_detr.modeling` that they run on.
 
@@ -45,7 +46,7 @@ def save_with_code(
     Raises:
         ValueError: when model or processor is not a class of this package.
     """
-    if not isinstance(model, detr.HfDetrPreTrainedModel):
+    if not isinstance(model, HfDetrPreTrainedModel):
         raise ValueError(f"model: expected one of hf_detr, got {type(model).__module__}.{type(model).__name__}.")
     ours = (image_processing.HfDetrImageProcessor, image_processing.HfDetrImageProcessorPil)
     if processor is not None and not isinstance(processor, ours):

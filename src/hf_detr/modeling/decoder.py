@@ -9,20 +9,26 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import (
-    CROSS_ATTENTIONS,
     MLP,
-    ConditionalSelfAttention,
+    CrossAttention,
     Memory,
     QueryPosition,
     SelfAttention,
-    SpatialQuery,
 )
+from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention, SpatialQuery
 from .configuration import HfDetrConfig
+from .deformable_attention import DeformableCrossAttention
 from .dropout import Dropout
 from .encoder import FeedForward
 from .heads import DetectionHeads
 from .position import sine_reference_embedding
 from .queries import Queries
+
+CROSS_ATTENTIONS = {
+    "dense": CrossAttention,
+    "conditional": ConditionalCrossAttention,
+    "deformable": DeformableCrossAttention,
+}
 
 
 @dataclass

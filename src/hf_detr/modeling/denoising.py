@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from .boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, inverse_sigmoid
 from .configuration import HfDetrConfig
-from .matching import Matches, Targets
 from .queries import Queries, content_width
+from .targets import Matches, Targets
 
 
 @dataclass

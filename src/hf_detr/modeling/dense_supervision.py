@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .attention import Memory
 from .configuration import HfDetrConfig
 from .heads import DetectionHeads
-from .queries import anchor_logits
+from .query_selection import anchor_logits
 
 
 class DenseSupervision(nn.Module):

@@ -9,10 +9,13 @@ from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention import MEMORY_SELF_ATTENTIONS, MLP, Memory
+from .attention import MLP, DenseMemorySelfAttention, Memory
 from .backbone import FeatureMap
 from .configuration import HfDetrConfig
+from .deformable_attention import DeformableSelfAttention
 from .dropout import Dropout
+
+MEMORY_SELF_ATTENTIONS = {"dense": DenseMemorySelfAttention, "deformable": DeformableSelfAttention}
 
 
 class FeedForward(nn.Module):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from hf_detr.modeling.matching import Matches
+from hf_detr.modeling.targets import Matches
 
 MATCHED_QUERIES = "matched_queries.safetensors"
 """The file in a checkpoint with the matches of the last and of the present epoch."""
