@@ -1,8 +1,9 @@
 """Reading images so that every failure names the file: headers when a data set is read, pixels when it is used."""
 
 import io
+import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import datasets
@@ -14,11 +15,39 @@ from tqdm.contrib.concurrent import thread_map
 
 from .schema import DataError, locate
 
+try:  # with this package installed, Pillow opens the pictures of Apple's cameras
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener()
+except ImportError:
+    pass
+
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+"""Formats that Pillow knows by their names, but that hold vectors, films or tables, or that need another program."""
+
+
+def _image_suffixes() -> frozenset[str]:
+    PIL.Image.init()
+    return frozenset({".mpo"}) | frozenset(  # JPEGs of several pictures, which Pillow opens as JPEG
+        suffix
+        for suffix, kind in PIL.Image.registered_extensions().items()
+        if kind in PIL.Image.OPEN and kind not in NO_PICTURES
+    )
+
+
+IMAGE_SUFFIXES = _image_suffixes()
+"""The suffixes, in small letters, of every format that Pillow opens."""
+
 EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
 SIXTEEN_BITS = 65535
 JPEG_SCALES = (1, 2, 4, 8)
 PROGRESS_FROM = 2000
 """With more images than this, reading their headers takes long enough to show progress."""
+
+
+def is_image(path: str | PurePath) -> bool:
+    """Return whether a file is a picture by the suffix of its name, in small or capital letters."""
+    return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
 
 
 def displayed_size(image: Path | dict[str, Any], image_id: int | None = None) -> tuple[int, int]:

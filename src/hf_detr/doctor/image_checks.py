@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 
-from ..data.readers.layouts import is_image
+from ..data.images import is_image
 from .copies import groups_of_copies, identical
 from .examined import ExaminedSplit, size_agrees
 from .findings import Finding, Place, Severity, finding

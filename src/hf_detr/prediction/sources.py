@@ -14,7 +14,7 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
-from hf_detr.data.readers.layouts import IMAGE_SUFFIXES, is_image
+from hf_detr.data.images import IMAGE_SUFFIXES, is_image
 from hf_detr.data.schema import DataError, locate
 
 PARQUET_SUFFIX = ".parquet"

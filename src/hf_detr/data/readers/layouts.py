@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..images import is_image
 from ..schema import SourceSplit
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 SPLIT_NAMES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test",)}
 """How data sets call their splits."""
 
@@ -42,11 +42,6 @@ def split_folders(folder: Path) -> dict[str, Path]:
         if existing:
             found[split] = existing[0]
     return found
-
-
-def is_image(path: Path) -> bool:
-    """Return whether a file is an image by its name."""
-    return path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def images_within(folder: Path) -> list[Path]:

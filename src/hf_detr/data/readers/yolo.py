@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from ..images import sizes_from_headers
+from ..images import is_image, sizes_from_headers
 from ..schema import SourceImage, SourceObject, SourceSplit, locate
-from .layouts import SPLIT_NAMES, Layout, images_within, is_image
+from .layouts import SPLIT_NAMES, Layout, images_within
 
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 YAML_KEYS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
