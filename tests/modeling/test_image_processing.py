@@ -69,6 +69,7 @@ def pixels(backend, image, **kwargs):
         ({"shortest_edge": 800, "longest_edge": 1333}, [(120, 160)]),
         (SMALL, [(480, 640), (333, 200), (30, 300), (48, 70), (9, 9)]),
         ({"height": 40, "width": 56}, [(100, 30), (40, 56)]),
+        ({"max_height": 40, "max_width": 56}, [(100, 30), (40, 57), (20, 28)]),
     ],
 )
 def test_pixels_masks_and_labels_equal_those_of_transformers(backend, size, image_sizes):
@@ -89,6 +90,7 @@ def test_pixels_masks_and_labels_equal_those_of_transformers(backend, size, imag
         for key in ("class_labels", "image_id", "iscrowd", "orig_size"):
             assert torch.equal(label[key], expected[key])
             assert label[key].dtype == torch.int64
+        assert label["num_objects"] == len(expected["boxes"])
 
 
 @settings(max_examples=150, deadline=None)
@@ -136,7 +138,7 @@ def test_max_size_for_one_call(backend):
 @pytest.mark.parametrize(
     "settings_",
     [
-        {"size": {"max_height": 3, "max_width": 4}},
+        {"size": {"max_height": 3}},
         {"size": {"shortest_edge": 0, "longest_edge": 5}},
         {"size": {"shortest_edge": -800}},
         {"size": {"height": 3.5, "width": 4}},

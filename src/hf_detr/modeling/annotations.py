@@ -107,6 +107,9 @@ def make_labels(
         "size": resized.to(device).unbind(),
         "image_id": torch.tensor([[item.image_id] for item in objects], device=device).unbind(),
         "orig_size": original.to(device).unbind(),
+        # A scalar on purpose: accelerate cuts the first axis of every tensor of a short last batch, also inside the
+        # labels of an image, unless a tensor without axes stops it (`Accelerator.gather_for_metrics`).
+        "num_objects": torch.tensor(num_kept, device=device).unbind(),
     }
     if with_masks:
         columns["masks"] = [

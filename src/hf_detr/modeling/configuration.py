@@ -95,12 +95,8 @@ class HfDetrConfig(PreTrainedConfig):
     """
 
     model_type = "hf_detr"
-    keys_to_ignore_at_inference = (
-        "loss_dict",
-        "auxiliary_outputs",
-        "last_hidden_state",
-        "encoder_last_hidden_state",
-    )
+    # `Trainer` adds to this list, and keeps what is not on it: loss_dict, logits and pred_boxes, in this order.
+    keys_to_ignore_at_inference = ["auxiliary_outputs", "last_hidden_state", "encoder_last_hidden_state"]  # noqa: RUF012
     attribute_map = {  # noqa: RUF012 - transformers reads it from the class
         "hidden_size": "d_model",
         "num_attention_heads": "encoder_attention_heads",

@@ -31,7 +31,13 @@ from .pixels import canvas_sizes, normalise, pixel_mask, resize_with_pillow, res
 
 # Carion et al. 2020: the shortest side is 800 pixels unless the longest would exceed 1333.
 _DEFAULT_LONGEST_EDGE = 1333
-_SIZE_FORMS = ({"shortest_edge", "longest_edge"}, {"shortest_edge"}, {"longest_edge"}, {"height", "width"})
+_SIZE_FORMS = (
+    {"shortest_edge", "longest_edge"},
+    {"shortest_edge"},
+    {"longest_edge"},
+    {"height", "width"},
+    {"max_height", "max_width"},
+)
 
 # Keys that transformers writes into a preprocessor file beside the settings themselves.
 _BOOKKEEPING_KEYS = {"image_processor_type", "feature_extractor_type", "processor_class", "auto_map"}
@@ -111,8 +117,8 @@ class _DetectionProcessing:
             a pixel is real (absent with `do_pad=False`); with annotations, `labels`: per image `class_labels` (T,)
             int64, `boxes` (T, 4) float32 (centre x, centre y, width, height relative to the unpadded image),
             `area` (T,) float32 in pixels after resizing, `iscrowd` (T,) int64, `annotation_ids` (T,) int64, -1 for an
-            object without `id`, `image_id` (1,), `size` (2,) after
-            resizing and before padding, `orig_size` (2,), and on request `masks` (T, H, W) bool.
+            object without `id`, `image_id` (1,), `size` (2,) after resizing and before padding, `orig_size` (2,),
+            `num_objects` () int64, which is T, and on request `masks` (T, H, W) bool.
             Crowds and boxes without width or height get no label; boxes are clipped to the image.
 
         Raises:
@@ -265,6 +271,7 @@ class HfDetrImageProcessor(_DetectionProcessing, TorchvisionBackend):
             means the same): the shortest side becomes s unless the longest would exceed l.
             `{"height": h, "width": w}`: exactly this size, whatever the aspect ratio.
             `{"longest_edge": n}`: letterbox, the longest side becomes n and the image is padded to n × n.
+            `{"max_height": h, "max_width": w}`: the largest size of the same aspect ratio that fits into h × w.
             Fixed and letterboxed sizes are what `pipeline(..., batch_size=n)` needs for images of mixed sizes.
         pad_size: `{"height", "width"}` to pad to, instead of the largest image of the batch.
         size_divisor: pad up to a multiple of this number.

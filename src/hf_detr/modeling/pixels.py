@@ -11,7 +11,7 @@ import PIL.Image
 import torch
 from torch import Tensor
 from transformers.image_transforms import get_size_with_aspect_ratio
-from transformers.image_utils import SizeDict
+from transformers.image_utils import SizeDict, get_image_size_for_max_height_width
 
 _BAND = 64
 """Rows of an image that are rescaled and normalised at once."""
@@ -23,6 +23,8 @@ def resized_size(image_size: tuple[int, int], size: SizeDict) -> tuple[int, int]
         return size.height, size.width
     if size.shortest_edge is not None:
         height, width = get_size_with_aspect_ratio(image_size, size.shortest_edge, size.longest_edge)
+    elif size.max_height is not None:
+        height, width = get_image_size_for_max_height_width(image_size, size.max_height, size.max_width)
     else:
         height, width = (round(side * size.longest_edge / max(image_size)) for side in image_size)
     return max(height, 1), max(width, 1)  # extreme aspect ratios would round to an empty image
