@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from hf_detr.data import DetectionCollator, build_augmentation, load_detection_data, undecoded
 from hf_detr.data.augmentation.published import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 WORKERS = [0, 2, 8]
 PEER = "torchvision"

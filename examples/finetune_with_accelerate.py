@@ -21,7 +21,7 @@ from hf_detr.evaluation import CocoMetrics, format_table
 from hf_detr.evaluation.detection_evaluator import reference_objects
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 from hf_detr.training import parameter_groups
 
 

@@ -14,7 +14,7 @@ from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, lo
 from hf_detr.evaluation import format_table
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments, PredictionPictures, ResultFiles
 
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from hf_detr.cli import app, clear_errors
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 SHORT_TRAINING = ["--preset", "tiny", "--epochs", "1", "--batch-size", "3", "--image-size", "128"]
 

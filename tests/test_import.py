@@ -90,8 +90,8 @@ for part in (config, processor, pil, model, detector.model):
 """
     assert run(program).split() == [
         "hf_detr.modeling.configuration.HfDetrConfig",
-        "hf_detr.modeling.image_processing.HfDetrImageProcessor",
-        "hf_detr.modeling.image_processing.HfDetrImageProcessorPil",
+        "hf_detr.processing.image_processing.HfDetrImageProcessor",
+        "hf_detr.processing.image_processing.HfDetrImageProcessorPil",
         "hf_detr.modeling.detection.HfDetrForObjectDetection",
         "hf_detr.modeling.detection.HfDetrForObjectDetection",
     ]

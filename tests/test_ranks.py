@@ -16,8 +16,8 @@ from hf_detr.cli import app, without_traceback
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.prediction import PredictionOptions, detect, run_prediction
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 PICTURES = 20
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]

@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     from .modeling.configuration import HfDetrConfig
     from .modeling.detection import HfDetrForObjectDetection
     from .modeling.detr import HfDetrModel
-    from .modeling.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
     from .modeling.presets import available_presets
+    from .processing.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "HfDetrConfig": "configuration",
-    "HfDetrForObjectDetection": "detection",
-    "HfDetrImageProcessor": "image_processing",
-    "HfDetrImageProcessorPil": "image_processing",
-    "HfDetrModel": "detr",
-    "available_presets": "presets",
+    "HfDetrConfig": "modeling.configuration",
+    "HfDetrForObjectDetection": "modeling.detection",
+    "HfDetrImageProcessor": "processing.image_processing",
+    "HfDetrImageProcessorPil": "processing.image_processing",
+    "HfDetrModel": "modeling.detr",
+    "available_presets": "modeling.presets",
 }
 
 __all__ = [
@@ -42,7 +42,7 @@ def __getattr__(name: str) -> Any:
     """Load a public name from its module at its first use."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".modeling.{_HOMES[name]}", __name__), name)
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
     globals()[name] = value
     return value
 

@@ -21,6 +21,7 @@ _BUILT_FROM_TABLES = tuple(f"{_AUTO}.{kind}_auto" for kind in ("configuration", 
 
 def register(package: ModuleType) -> None:
     """Register the classes of `package`, which gives them as attributes, on demand."""
+    register_post_import_hook(keep_freed_memory, f"{package.__name__}.processing.image_processing")
     if any(name in sys.modules for name in _BUILT_FROM_TABLES):
         register_classes(package)
     else:
@@ -44,6 +45,14 @@ def enter_models(tables: ModuleType) -> None:
     """Enter the models."""
     for table, name in MODELS.items():
         getattr(tables, table)[MODEL_TYPE] = name
+
+
+def keep_freed_memory(image_processing: ModuleType) -> None:
+    """Let the image processors of this package use the memory again that their images before freed."""
+    from .modeling.freed_memory import freed_memory_is_kept
+
+    for name in IMAGE_PROCESSORS.values():
+        getattr(image_processing, name).allocation = staticmethod(freed_memory_is_kept)
 
 
 def register_classes(package: ModuleType) -> None:

@@ -31,7 +31,7 @@ from transformers_models import (
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrModel
 from hf_detr.conversion import ConversionError, translate_config
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 THREE_STAGES = resnet_backbone("stage2", "stage3", "stage4")
 VARIANTS = {

@@ -22,7 +22,7 @@ from hf_detr.data import (
 )
 from hf_detr.data.augmentation.several_images import copy_paste, cover, mixup, mosaic
 from hf_detr.data.collate import load_example
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 from hf_detr.training.seeding import SeededCollator
 
 EDGES = (64, 110)

@@ -18,7 +18,7 @@ from hf_detr.data import (
     read_coco,
     undecoded,
 )
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 PROCESSOR = HfDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 100}, do_normalize=False)
 

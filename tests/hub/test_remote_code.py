@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetection, DetrImageProcessor
 from transformers.dynamic_module_utils import get_imports, get_relative_imports
 
+import hf_detr
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor, HfDetrModel
 from hf_detr.hub.remote_code import code_files, save_with_code
 
@@ -154,6 +155,15 @@ def test_the_code_stays_flat():
                 assert node.level == 1, (file, node.lineno)
                 assert node.module, (file, node.lineno)
                 assert "." not in node.module, (file, node.lineno)
+
+
+def test_the_two_folders_make_one():
+    """Both are copied into one folder, so no file may take the place of another."""
+    package = Path(hf_detr.__file__).parent
+    modeling, processing = (
+        {file.name for file in (package / room).glob("*.py")} for room in ("modeling", "processing")
+    )
+    assert modeling & processing == {"__init__.py"}
 
 
 def test_other_models_and_processors_are_refused(model, tmp_path: Path):

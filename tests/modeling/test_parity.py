@@ -16,9 +16,9 @@ from hf_detr import HfDetrConfig, HfDetrForObjectDetection
 from hf_detr.conversion.published import load_published_checkpoint, published_key_table
 from hf_detr.modeling import denoising
 from hf_detr.modeling.denoising import Noise
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.modeling.outputs import HfDetrModelOutput
 from hf_detr.modeling.targets import Targets
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 from shared import SHARED_FOLDER
 
 PRESETS = {

@@ -9,7 +9,7 @@ from PIL import Image
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 SIZES = ((96, 80), (60, 90), (96, 80), (128, 64))
 

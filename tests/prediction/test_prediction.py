@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
 from hf_detr.prediction import PredictionOptions, PredictionSummary, detect, run_prediction
 from hf_detr.prediction import run as prediction_run
 from hf_detr.prediction.chunks import Chunk, ChunkReader, FinishedChunk, divide
 from hf_detr.prediction.sources import DatasetStream, open_sources
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 THRESHOLD = 0.1
 

@@ -14,7 +14,7 @@ import torch
 from hf_detr.data import DetectionCollator, category_names, make_synthetic_dataset
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 
 POISONED_IMAGE = 6

@@ -20,7 +20,7 @@ from transformers import AutoImageProcessor, AutoModelForObjectDetection, EvalPr
 from hf_detr import HfDetrForObjectDetection
 from hf_detr.data import category_names
 from hf_detr.evaluation import CocoMetrics
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 
 SQUARE = 96
 

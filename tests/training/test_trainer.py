@@ -8,7 +8,7 @@ import torch
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_detr.data import DetectionCollator, DetrAugmentation
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}

@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional
 
-from hf_detr.modeling.annotations import ImageObjects
+from hf_detr.processing.annotations import ImageObjects
 
 from .images import check_decoded_size, decode_image
 from .schema import locate

@@ -10,8 +10,9 @@ from transformers import BaseImageProcessor
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
-from ..modeling import configuration, detection, detr, image_processing
+from ..modeling import configuration, detection, detr
 from ..modeling.pretrained import HfDetrPreTrainedModel
+from ..processing import image_processing
 
 _ENTRY_FILES = [Path(module.__file__) for module in (configuration, detection, detr, image_processing)]
 _MODEL_AUTO_MAP = {
@@ -30,7 +31,7 @@ _PROCESSOR_AUTO_MAP = {
 def save_with_code(
     model: HfDetrPreTrainedModel, folder: str | os.PathLike, processor: BaseImageProcessor | None = None
 ) -> list[Path]:
-    """Save a model, its image processor and the files of `hf_detr.modeling` that they run on.
+    """Save a model, its image processor and the files of `hf_detr.modeling` and `hf_detr.processing` that they run on.
 
     The folder loads as any other where this package is installed. Elsewhere the Auto classes and pipelines of
     transformers load it with `trust_remote_code=True`; torch, transformers, timm and scipy are needed there.
@@ -73,7 +74,7 @@ def add_code(folder: Path) -> list[Path]:
 
 
 def code_files() -> list[Path]:
-    """The files of `hf_detr.modeling` that models and image processors need, found as transformers finds them."""
+    """The files that models and image processors need, found as transformers finds them; no two have one name."""
     imported = {Path(found) for file in _ENTRY_FILES for found in get_relative_import_files(file)}
     return sorted(imported.union(_ENTRY_FILES))
 

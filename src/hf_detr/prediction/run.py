@@ -107,7 +107,7 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
 def load_detector(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """Load a detector, in evaluation mode on this rank's accelerator if there is one, and its image processor."""
     from hf_detr.modeling.detection import HfDetrForObjectDetection
-    from hf_detr.modeling.image_processing import HfDetrImageProcessor
+    from hf_detr.processing.image_processing import HfDetrImageProcessor
 
     detector = HfDetrForObjectDetection.from_pretrained(model).eval()
     device = torch.device("cpu")

@@ -28,7 +28,7 @@ from hf_detr.hub.evidence import CardEvidence, evidence_of, recipe_of
 from hf_detr.hub.model_card import build_model_card
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.image_processing import HfDetrImageProcessor
+from hf_detr.processing.image_processing import HfDetrImageProcessor
 from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments

@@ -5,11 +5,13 @@ Sizes are always (height, width). The pictures are those a viewer shows: an EXIF
 anything is measured, so `orig_size` and the annotations refer to the displayed image.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
+from torchvision.ops import box_convert
 from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_transforms import group_images_by_shape, reorder_images
@@ -24,8 +26,6 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs, Unpack
 
 from .annotations import Geometry, ImageObjects, make_labels, read_annotations
-from .boxes import box_cxcywh_to_xyxy
-from .freed_memory import freed_memory_is_kept
 from .image_reading import named_images, read_image
 from .pixels import canvas_sizes, normalise, pixel_mask, resize_with_pillow, resized_size
 
@@ -80,6 +80,8 @@ class _DetectionProcessing:
     do_pad = True
     classification = "softmax"
     return_segmentation_masks = False
+    allocation: ClassVar[Callable[[], AbstractContextManager[None]]] = nullcontext
+    """The context in which images become tensors. The package puts one here that keeps freed memory for the next."""
 
     def __init__(self, **kwargs: Unpack[HfDetrImageProcessorKwargs]) -> None:
         known = self.valid_kwargs.__annotations__
@@ -124,7 +126,7 @@ class _DetectionProcessing:
         Raises:
             ValueError: an image or annotation that cannot be read as described; the message names it.
         """
-        with freed_memory_is_kept():
+        with self.allocation():
             return super().preprocess(images, annotations, **kwargs)
 
     def process_image(
@@ -178,7 +180,7 @@ class _DetectionProcessing:
         best = _best_of_softmax if self.classification == "softmax" else _best_of_sigmoid
         scores, labels, queries = best(logits, top_k)
         boxes = boxes.gather(1, queries[..., None].expand(-1, -1, 4))
-        boxes = box_cxcywh_to_xyxy(boxes).clamp(0, 1) * _box_scale(target_sizes, boxes)
+        boxes = box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1) * _box_scale(target_sizes, boxes)
         counts = (scores > threshold).sum(1).tolist()  # scores fall
         return [
             {"scores": s[:count], "labels": c[:count], "boxes": b[:count]}

@@ -1,6 +1,7 @@
 """The image processor against transformers' own, against real image files, and against bad input."""
 
 import json
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +24,8 @@ from transformers import (
 from transformers.image_utils import IMAGENET_DEFAULT_STD
 
 from hf_detr.modeling.configuration import HfDetrConfig
-from hf_detr.modeling.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
+from hf_detr.modeling.freed_memory import freed_memory_is_kept
+from hf_detr.processing.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
 
 BACKENDS = [HfDetrImageProcessor, HfDetrImageProcessorPil]
 SMALL = {"shortest_edge": 48, "longest_edge": 80}
@@ -737,9 +739,24 @@ def test_auto_image_processor(tmp_path):
     assert pil.to_dict() == default.to_dict()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_in_the_package_memory_of_images_is_kept(backend, monkeypatch):
+    assert backend.allocation is freed_memory_is_kept
+    entered = []
+
+    @contextmanager
+    def context():
+        entered.append(True)
+        yield
+
+    monkeypatch.setattr(backend, "allocation", staticmethod(context))
+    backend(size=SMALL)(np.zeros((9, 9, 3), np.uint8), return_tensors="pt")
+    assert entered == [True]
+
+
 def test_the_code_travels_with_the_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(HfDetrImageProcessor, "_auto_class", "AutoImageProcessor")
     HfDetrImageProcessor().save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert saved["auto_map"]["AutoImageProcessor"] == "image_processing.HfDetrImageProcessor"
-    assert {"image_processing.py", "boxes.py"} <= {path.name for path in tmp_path.iterdir()}
+    assert {"image_processing.py", "pixels.py"} <= {path.name for path in tmp_path.iterdir()}

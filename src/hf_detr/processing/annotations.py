@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from .boxes import box_xyxy_to_cxcywh
+from torchvision.ops import box_convert
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def make_labels(
     num_kept = torch.bincount(images, minlength=len(objects)).tolist()
     columns = {
         "class_labels": torch.cat([item.class_labels for item in objects])[kept],
-        "boxes": box_xyxy_to_cxcywh(corners[kept] / borders[kept]).float(),
+        "boxes": box_convert(corners[kept] / borders[kept], "xyxy", "cxcywh").float(),
         "area": (area[kept] * resized.prod(1)[images] / original.prod(1)[images]).float(),
         "iscrowd": torch.zeros(len(images), dtype=torch.int64),
         "annotation_ids": torch.cat([item.ids for item in objects])[kept],

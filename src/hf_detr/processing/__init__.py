@@ -1,0 +1,1 @@
+"""Pictures and annotations to tensors, and predictions to detections: flat, and travelling with the weights."""
