@@ -22,7 +22,7 @@ PAGES = [README, MODELS, ROOT / "CONTRIBUTING.md", *sorted(CARDS.glob("*.md"))]
 @pytest.fixture(scope="module")
 def model_table() -> Iterator[ModuleType]:
     """The script that measures the models and writes the pages."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "docs" / "generate"))
     try:
         yield importlib.import_module("model_table")
     finally:

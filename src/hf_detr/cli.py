@@ -18,13 +18,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hf_detr.benchmarking.commands import app as bench
+from hf_detr.benchmarking import PRODUCT
+from hf_detr.benchmarking.commands import bench_app
 from hf_detr.ranks import first_to_report, rank
 
 app = typer.Typer(
     help="Train, evaluate and use object detectors of the DETR family.", no_args_is_help=True, add_completion=False
 )
-app.add_typer(bench, name="bench")
+app.add_typer(bench_app(PRODUCT), name="bench")
 console = Console(quiet=rank() != 0)
 
 DEMO_FOLDER = Path("demo-output")

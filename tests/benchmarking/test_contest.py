@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from hf_detr.benchmarking import contest
+from hf_detr.benchmarking import Suite, contest
 from hf_detr.benchmarking.contest import (
     BenchOptions,
     Comparison,
@@ -114,7 +114,7 @@ def test_operations_are_counted():
     assert count_flops(lambda lap: left @ right) == 2 * 3 * 5 * 7
 
 
-NAMES = ("matching", "softmax, 5 objects an image, batch 4")
+NAMES = (Suite("suite_of_products", "Products of matrices."), "8 rows")
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_contestant_has_its_process_and_memory_to_itself(own_process):
     result = measure(Comparison(NAMES[1], [contestant], "hf_detr"), "cpu", 2, lambda entry: own_process(entry.name))
     [report] = result["contestants"]
     assert result["rounds"] == 2
-    assert set(report["parts"]) == {"matching and losses", "backward"}
+    assert set(report["parts"]) == {"product", "sum"}
     memory = report["peak_memory_mib"]
     assert 0 <= memory["work"] < memory["process"] < peak_mib("cpu")
     assert ballast.numel()

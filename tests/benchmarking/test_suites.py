@@ -1,4 +1,4 @@
-"""What the suites compare is the same work, and their records become tables and figures."""
+"""Suites run, and their records become tables and figures."""
 
 import json
 from dataclasses import replace
@@ -11,26 +11,21 @@ import torch
 from typer.testing import CliRunner
 
 from hf_detr import available_presets
-from hf_detr.benchmarking import SUITES, report, suites
+from hf_detr.benchmarking import PRODUCT, Program, Suite, report, suites
+from hf_detr.benchmarking.commands import bench_app
 from hf_detr.benchmarking.contest import BenchOptions
 from hf_detr.benchmarking.figures import plot
-from hf_detr.benchmarking.matching_work import KINDS, Scene
 from hf_detr.benchmarking.peers import COUNTERPARTS, NEAREST
-from hf_detr.benchmarking.suite_deformable_sampling import QUICK_SHAPES, our_work, their_work
-from hf_detr.benchmarking.suite_evaluation import faster_coco_eval, ours, pycocotools
 from hf_detr.cli import app
 
 QUICK = BenchOptions(quick=True)
+PROGRAM = Program("measure", ("measure.py",), {"products": Suite("suite_of_products", "Products of matrices.")})
 
 
-def silent(name: str) -> None:
-    """A lap that nobody hears."""
-
-
-@pytest.mark.parametrize("suite", SUITES)
+@pytest.mark.parametrize("suite", PRODUCT.suites)
 @pytest.mark.parametrize("quick", [True, False])
 def test_every_suite_names_its_comparisons_and_baselines(suite: str, quick: bool):
-    comparisons = list(suites.comparisons_of(suite, replace(QUICK, quick=quick)))
+    comparisons = list(PRODUCT.suites[suite].comparisons(replace(QUICK, quick=quick)))
     names = [comparison.name for comparison in comparisons]
     assert names
     assert len(set(names)) == len(names)
@@ -40,9 +35,9 @@ def test_every_suite_names_its_comparisons_and_baselines(suite: str, quick: bool
         assert comparison.baseline in contestants
 
 
-@pytest.mark.parametrize("suite", ["inference", "growth"])
-def test_batches_can_be_asked_for(suite: str):
-    names = [comparison.name for comparison in suites.comparisons_of(suite, replace(QUICK, batches=(3,)))]
+def test_batches_can_be_asked_for():
+    suite = PRODUCT.suites["inference"]
+    names = [comparison.name for comparison in suite.comparisons(replace(QUICK, batches=(3,)))]
     assert any("batch 3" in name for name in names)
     assert not any(f"batch {batch}" in name for name in names for batch in (1, 2, 8))
 
@@ -51,52 +46,31 @@ def test_peers_belong_to_presets():
     assert set(COUNTERPARTS) | set(NEAREST) <= set(available_presets())
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_losses_are_equal_and_so_are_their_gradients(kind: str):
-    scene = Scene(kind, batch=2, objects=4, queries=12, device="cpu", layers=3)
-    ours, theirs = scene.ours()(silent), scene.theirs()(silent)
-    for own, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
-
-
-@pytest.mark.parametrize("part", ["encoder", "decoder"])
-def test_samples_are_equal(part: str):
-    expected = their_work(part, False, QUICK_SHAPES, "cpu")(silent)
-    for form in ("compiled", "grid_sample", "gather"):
-        torch.testing.assert_close(our_work(form, part, True, QUICK_SHAPES, "cpu")(silent), expected)
-
-
-def test_metrics_are_equal():
-    expected = pycocotools(5)(silent)
-    assert ours(5)(silent) == pytest.approx(expected, abs=1e-9)
-    assert faster_coco_eval(5)(silent) == pytest.approx(expected, abs=1e-9)
-
-
 @pytest.fixture(scope="module")
 def record() -> dict[str, Any]:
-    """A run of the suite on sampling."""
+    """A run of a suite."""
     torch_threads = torch.get_num_threads()
     told: list[dict[str, Any]] = []
     options = replace(QUICK, rounds=2, threads=torch_threads)
-    found = suites.run_suite("deformable_sampling", options, lambda comparison, peaks: told.append(comparison))
+    found = suites.run_suite(PROGRAM, "products", options, lambda comparison, peaks: told.append(comparison))
     assert told == found["comparisons"]
     return found
 
 
 def test_a_record_survives_its_file(record: dict[str, Any], tmp_path: Path):
     report.write_record(tmp_path / "new" / "record.json", record)
-    found = report.read_record(tmp_path / "new" / "record.json")
+    found = report.read_record(tmp_path / "new" / "record.json", PROGRAM)
     assert found == json.loads(json.dumps(record))
     assert found["peaks"]["float32"]["matrix_product"] > 0
 
 
 def test_a_section_says_how_it_was_made(record: dict[str, Any]):
-    text = report.section(record)
-    assert "hf-detr bench deformable-sampling" in text
+    text = report.section(record, PROGRAM)
+    assert "measure products --threads" in text
     assert "--quick" in text
     assert f"torch {torch.__version__.split('+')[0]}" in text
-    assert text.count("| transformers |") == 4
-    assert text.count("| hf_detr compiled |") == 4
+    assert text.count("| transformers |") == 2
+    assert text.count("| hf_detr |") == 2
 
 
 def test_slower_than_a_peer_is_said():
@@ -127,13 +101,13 @@ def test_growth_is_an_exponent(tmp_path: Path):
 
 def test_report_writes_the_section_of_a_page(record: dict[str, Any], tmp_path: Path):
     report.write_record(tmp_path / "record.json", record)
-    page, marker = tmp_path / "page.md", "speed deformable_sampling cpu"
+    page, marker = tmp_path / "page.md", "speed products cpu"
     page.write_text(f"before\n<!-- {marker}: begin -->\nold\n<!-- {marker}: end -->\nafter\n")
-    words = ["bench", "report", str(tmp_path / "record.json"), "--page", str(page)]
-    assert CliRunner().invoke(app, words).exit_code == 0
+    words = ["report", str(tmp_path / "record.json"), "--page", str(page)]
+    assert CliRunner().invoke(bench_app(PROGRAM), words).exit_code == 0
     text = page.read_text()
     assert "old" not in text
-    assert "hf_detr compiled" in text
+    assert "| hf_detr |" in text
     assert text.startswith("before")
     assert text.endswith("after\n")
     assert (tmp_path / "record.png").exists()
@@ -143,20 +117,20 @@ def test_report_draws_curves_beside_the_page(record: dict[str, Any], tmp_path: P
     comparison = record["comparisons"][0]
     grown = [comparison | {"axis": ["queries", value]} for value in (100, 300)]
     report.write_record(tmp_path / "record.json", record | {"comparisons": grown})
-    page, marker = tmp_path / "docs" / "page.md", "speed deformable_sampling cpu"
+    page, marker = tmp_path / "docs" / "page.md", "speed products cpu"
     page.parent.mkdir()
     page.write_text(f"<!-- {marker}: begin -->\n<!-- {marker}: end -->\n")
-    words = ["bench", "report", str(tmp_path / "record.json"), "--page", str(page)]
-    assert CliRunner().invoke(app, words).exit_code == 0
-    assert "(speed_deformable_sampling_cpu.png)" in page.read_text()
-    assert (page.parent / "speed_deformable_sampling_cpu.png").stat().st_size > 1000
+    words = ["report", str(tmp_path / "record.json"), "--page", str(page)]
+    assert CliRunner().invoke(bench_app(PROGRAM), words).exit_code == 0
+    assert "(speed_products_cpu.png)" in page.read_text()
+    assert (page.parent / "speed_products_cpu.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["matching", "--preset", "detr-resnet-51"], "no preset 'detr-resnet-51'"),
-        (["matching", "--device", "tpu"], "expected cpu or cuda"),
+        (["inference", "--preset", "detr-resnet-51"], "no preset 'detr-resnet-51'"),
+        (["inference", "--device", "tpu"], "expected cpu or cuda"),
         (["report", "missing.json"], "missing.json"),
     ],
 )
@@ -179,11 +153,11 @@ def test_all_goes_on_after_a_suite_that_failed(monkeypatch: pytest.MonkeyPatch, 
 
     def run(command: list[str]) -> SimpleNamespace:
         started.append(command)
-        return SimpleNamespace(returncode=int("matching" in command))
+        return SimpleNamespace(returncode=int("pipeline" in command))
 
     monkeypatch.setattr("hf_detr.benchmarking.commands.subprocess.run", run)
     result = CliRunner().invoke(app, ["bench", "all", "--quick", "--threads", "1", "--output", str(tmp_path)])
     assert result.exit_code == 1
-    assert "these suites failed: matching" in result.output
-    assert len(started) == len(SUITES)
+    assert "these suites failed: pipeline" in result.output
+    assert len(started) == len(PRODUCT.suites)
     assert all("--quick" in command for command in started)

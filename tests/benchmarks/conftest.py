@@ -8,17 +8,19 @@ from types import ModuleType
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+FOLDERS = [str(BENCHMARKS / "training"), str(BENCHMARKS / "speed")]
 
 
 @pytest.fixture(scope="session")
 def script() -> Iterator[Callable[[str], ModuleType]]:
     """Import a script of `benchmarks/` by name."""
-    sys.path.insert(0, str(SCRIPTS))
+    sys.path[:0] = FOLDERS
     try:
         yield importlib.import_module
     finally:
-        sys.path.remove(str(SCRIPTS))
+        for folder in FOLDERS:
+            sys.path.remove(folder)
 
 
 @pytest.fixture
@@ -26,5 +28,5 @@ def two_steps(script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPat
     """Make trainings as short as they can be: one step to warm up and one to time, two images a batch."""
     monkeypatch.setattr(script("timed_training"), "WARM_UP_STEPS", 1)
     monkeypatch.setattr(script("timed_training"), "LEAST_TIMED_STEPS", 1)
-    monkeypatch.setattr(script("peers"), "BATCH_SIZE", 2)
+    monkeypatch.setattr(script("transformers_peers"), "BATCH_SIZE", 2)
     monkeypatch.setattr(script("convergence"), "BATCH_SIZE", 2)

@@ -52,7 +52,7 @@ def test_the_steps_of_a_model_are_timed(model, script, two_steps):
 
 @pytest.mark.parametrize("name", ["detr", "deformable_detr", "rt_detr_v2", "d_fine"])
 def test_every_part_of_a_peer_learns(name, script):
-    peers = script("peers")
+    peers = script("transformers_peers")
     model = peers.PEERS[name].build({0: "a", 1: "b"})
     constant = {part for part, parameter in model.named_parameters() if not parameter.requires_grad}
     assert {part.rsplit(".", 1)[-1] for part in constant} <= {"up", "reg_scale"}  # of D-FINE's box distributions
@@ -88,7 +88,7 @@ class Perfect(torch.nn.Module):
 @pytest.mark.parametrize("name", ["detr", "rt_detr_v2"])
 def test_a_peer_that_finds_everything_has_an_average_precision_of_one(name, script):
     """Padding, where images of a batch differ in shape, and stretching are undone: boxes return to original pixels."""
-    peers = script("peers")
+    peers = script("transformers_peers")
     parts = [make_synthetic_dataset(2, size, first_image_id=first) for first, size in ((0, (96, 64)), (2, (64, 80)))]
     data = undecoded(concatenate_datasets(parts)).select([0, 2, 1, 3])
     processor = peers.PEERS[name].image_processor((64, 96))
@@ -106,19 +106,19 @@ def test_padding_is_taken_back(script):
     mask[0, :64, :48] = 1
     mask[1, :32, :96] = 1
     batch = {"pixel_values": torch.zeros(2, 3, 64, 96), "pixel_mask": mask}
-    assert script("peers").padding(batch).tolist() == [[1.0, 2.0], [2.0, 1.0]]
+    assert script("transformers_peers").padding(batch).tolist() == [[1.0, 2.0], [2.0, 1.0]]
     del batch["pixel_mask"]
-    assert script("peers").padding(batch).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+    assert script("transformers_peers").padding(batch).tolist() == [[1.0, 1.0], [1.0, 1.0]]
 
 
 def test_real_time_peers_get_sides_that_are_multiples_of_32(script):
-    size = script("peers").PEERS["rt_detr_v2"].image_processor((256, 341)).size
+    size = script("transformers_peers").PEERS["rt_detr_v2"].image_processor((256, 341)).size
     assert (size["height"], size["width"]) == (256, 352)
 
 
 @pytest.mark.parametrize("boxes", [[], [[10.0, 20.0, 30.0, 40.0], [5.0, 30.0, 60.0, 44.0]]])
 def test_the_crop_keeps_all_boxes(boxes, script):
-    crop = script("peers").BoxSafeCrop()
+    crop = script("transformers_peers").BoxSafeCrop()
     image = torch.zeros(3, 48, 64, dtype=torch.uint8)
     shape = (image.shape[1], image.shape[2])
     target = tv_tensors.BoundingBoxes(torch.tensor(boxes).reshape(-1, 4), format="XYXY", canvas_size=shape)
@@ -148,7 +148,7 @@ def records(script, tmp_path):
             "parameters": 13_000_000, "epochs": 7.0, "images_per_second": 3.0, "metrics": metrics, "machine": "some",
             "versions": {"torch": "2"}, "curve": [{"seconds": 30.0, "step": 3, **metrics}],
         }  # fmt: skip
-        script("steps").write_json(results / run.file_name, record)
+        script("step_times").write_json(results / run.file_name, record)
     return results
 
 

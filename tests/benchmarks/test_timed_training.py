@@ -68,11 +68,11 @@ def test_as_many_steps_are_trained_as_fit_into_the_budget(timed_training):
 
 @pytest.fixture
 def conditions(script):
-    return script("steps").Conditions(benchmark="small_data", data="cells", threads=2, image_size=256)
+    return script("step_times").Conditions(benchmark="small_data", data="cells", threads=2, image_size=256)
 
 
 def test_step_times_are_medians_of_rounds_in_turns(script, conditions, tmp_path):
-    steps = script("steps")
+    steps = script("step_times")
     rounds = [
         {"ours": (1.0, 10), "detr": (2.0, 5)},
         {"ours": (3.0, 10), "detr": (2.2, 5)},
@@ -88,7 +88,7 @@ def test_step_times_are_medians_of_rounds_in_turns(script, conditions, tmp_path)
 
 
 def test_what_was_timed_before_is_the_yardstick_for_a_machine_of_another_speed(script, conditions):
-    steps = script("steps")
+    steps = script("step_times")
     known = steps.combine(conditions, None, [{"detr": (2.0, 5)}])
     times = steps.combine(conditions, known, [{"ours": (3.0, 10), "detr": (4.0, 5)}])  # half as fast as it was
     assert times["models"]["ours"]["step_seconds"] == 1.5
@@ -98,7 +98,7 @@ def test_what_was_timed_before_is_the_yardstick_for_a_machine_of_another_speed(s
 
 
 def test_step_times_of_other_conditions_are_refused(script, conditions):
-    steps = script("steps")
+    steps = script("step_times")
     known = steps.combine(conditions, None, [{"detr": (2.0, 5)}])
     other = steps.Conditions(**{**known["conditions"], "threads": 1})
     with pytest.raises(ValueError, match=r"steps_small_data_cells\.json are those of .*'threads': 2"):
@@ -109,4 +109,4 @@ def test_step_times_of_other_conditions_are_refused(script, conditions):
 def test_a_broken_file_of_step_times_is_named(script, conditions, tmp_path, text: str, message: str):
     (tmp_path / conditions.file_name).write_text(text)
     with pytest.raises(ValueError, match=rf"steps_small_data_cells\.json {message}"):
-        script("steps").read_step_times(tmp_path, conditions)
+        script("step_times").read_step_times(tmp_path, conditions)

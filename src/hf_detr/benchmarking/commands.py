@@ -1,21 +1,23 @@
-"""`hf-detr bench SUITE`, `hf-detr bench all` and `hf-detr bench report`.
+"""The commands of a program that runs suites: one command a suite, `all` and `report`.
 
-What a command needs is imported inside it, as in the other commands.
+Each command imports what it needs when it runs, so that the help of the program appears at once.
 """
 
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from . import SUITES
+from .registry import Program, Suite
 
-app = typer.Typer(help="Measure speed and memory against other detectors on this machine.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from .contest import BenchOptions
+
 console = Console()
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -35,10 +37,20 @@ RoundsOption = Annotated[int | None, typer.Option(help="How often each contestan
 CompileOption = Annotated[bool, typer.Option("--compile", help="Also measure models under torch.compile.")]
 
 
-def add_suite(suite: str, description: str) -> None:
+def bench_app(program: Program) -> typer.Typer:
+    """The command line of a program."""
+    app = typer.Typer(help="Measure speed and memory against other detectors on this machine.", no_args_is_help=True)
+    for name, suite in program.suites.items():
+        add_suite(app, program, name, suite)
+    add_all(app, program)
+    add_report(app, program)
+    return app
+
+
+def add_suite(app: typer.Typer, program: Program, name: str, suite: Suite) -> None:
     """Make a suite a command."""
 
-    @app.command(suite.replace("_", "-"), help=description)
+    @app.command(name.replace("_", "-"), help=suite.description)
     def run(
         quick: QuickOption = False,
         preset: PresetsOption = None,
@@ -63,74 +75,86 @@ def add_suite(suite: str, description: str) -> None:
                 rounds=rounds,
                 compile=compile,
             )
-            run_and_write(suite, options, output or RESULTS / f"speed_{suite}_{device}.json")
+            run_and_write(program, name, options, output or record_path(RESULTS, name, device))
 
 
-for _suite, _description in SUITES.items():
-    add_suite(_suite, _description)
+def add_all(app: typer.Typer, program: Program) -> None:
+    """Make the command `all`."""
+
+    @app.command("all")
+    def run_all(
+        quick: QuickOption = False,
+        threads: ThreadsOption = CORES,
+        device: DeviceOption = "cpu",
+        rounds: RoundsOption = None,
+        compile: CompileOption = False,
+        output: Annotated[Path, typer.Option(help="The folder of the JSON files.")] = RESULTS,
+    ) -> None:
+        """Run every suite, each in a process of its own, and go on if one fails. The exit code is 1 if one did."""
+        words = ["--threads", str(threads), "--device", device]
+        words += [flag for flag, given in (("--quick", quick), ("--compile", compile)) if given]
+        words += ["--rounds", str(rounds)] if rounds else []
+        failed = []
+        for name in program.suites:
+            console.rule(name)
+            command = [sys.executable, *program.words, name.replace("_", "-")]
+            command += ["--output", str(record_path(output, name, device))]
+            if subprocess.run([*command, *words]).returncode:
+                failed.append(name)
+        if failed:
+            typer.echo(f"hf-detr: these suites failed: {', '.join(failed)}", err=True)
+            raise typer.Exit(1)
 
 
-@app.command("all")
-def run_all(
-    quick: QuickOption = False,
-    threads: ThreadsOption = CORES,
-    device: DeviceOption = "cpu",
-    rounds: RoundsOption = None,
-    compile: CompileOption = False,
-    output: Annotated[Path, typer.Option(help="The folder of the JSON files.")] = RESULTS,
-) -> None:
-    """Run every suite, each in a process of its own, and go on if one fails. The exit code is 1 if one did."""
-    words = ["--threads", str(threads), "--device", device]
-    words += [flag for flag, given in (("--quick", quick), ("--compile", compile)) if given]
-    words += ["--rounds", str(rounds)] if rounds else []
-    failed = []
-    for suite in SUITES:
-        path = output / f"speed_{suite}_{device}.json"
-        console.rule(suite)
-        command = [sys.executable, "-m", "hf_detr.cli", "bench", suite.replace("_", "-"), "--output", str(path)]
-        if subprocess.run([*command, *words]).returncode:
-            failed.append(suite)
-    if failed:
-        typer.echo(f"hf-detr: these suites failed: {', '.join(failed)}", err=True)
-        raise typer.Exit(1)
+def add_report(app: typer.Typer, program: Program) -> None:
+    """Make the command `report`."""
+
+    @app.command()
+    def report(
+        records: Annotated[
+            list[Path] | None, typer.Argument(help="JSON files of suites; without any, those in bench-results/.")
+        ] = None,
+        page: Annotated[
+            Path | None,
+            typer.Option(
+                help="Write into this page, between the markers of each suite, with curves beside it; or print all."
+            ),
+        ] = None,
+    ) -> None:
+        """Turn JSON files into Markdown and figures."""
+        from hf_detr.cli import clear_errors
+
+        with clear_errors():
+            paths = records or sorted(RESULTS.glob("speed_*.json"))
+            if not paths:
+                raise ValueError(f"{RESULTS} holds no speed_*.json: `{program.name} SUITE` writes them")
+            for path in paths:
+                show_record(path, program, page)
 
 
-@app.command()
-def report(
-    records: Annotated[
-        list[Path] | None, typer.Argument(help="JSON files of suites; without any, those in bench-results/.")
-    ] = None,
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write into this page, between the markers of each suite, with curves beside it; or print all."
-        ),
-    ] = None,
-) -> None:
-    """Turn JSON files into Markdown and figures."""
-    from hf_detr.cli import clear_errors
+def show_record(path: Path, program: Program, page: Path | None) -> None:
+    """Draw a record, and print its section or write it into a page."""
+    from .figures import plot
+    from .report import curves, read_record, section, write_section
 
-    with clear_errors():
-        from .figures import plot
-        from .report import curves, read_record, section, write_section
-
-        paths = records or sorted(RESULTS.glob("speed_*.json"))
-        if not paths:
-            raise ValueError(f"{RESULTS} holds no speed_*.json: `hf-detr bench SUITE` writes them")
-        for path in paths:
-            record = read_record(path)
-            plot(record, path.with_suffix(".png"))
-            if page is None:
-                typer.echo(f"## {record['suite']}\n\n{section(record)}\n")
-                continue
-            name = f"speed {record['suite']} {record['options']['device']}"
-            figure = page.parent / f"{name.replace(' ', '_')}.png" if curves(record) else None
-            write_section(name, section(record, figure and figure.name), page)
-            if figure:
-                plot(record, figure)
+    record = read_record(path, program)
+    plot(record, path.with_suffix(".png"))
+    if page is None:
+        typer.echo(f"## {record['suite']}\n\n{section(record, program)}\n")
+        return
+    name = f"speed {record['suite']} {record['options']['device']}"
+    figure = page.parent / f"{name.replace(' ', '_')}.png" if curves(record) else None
+    write_section(name, section(record, program, figure and figure.name), page)
+    if figure:
+        plot(record, figure)
 
 
-def run_and_write(suite: str, options: Any, output: Path) -> None:
+def record_path(folder: Path, suite: str, device: str) -> Path:
+    """The file of a record in a folder of records."""
+    return folder / f"speed_{suite}_{device}.json"
+
+
+def run_and_write(program: Program, suite: str, options: "BenchOptions", output: Path) -> None:
     """Run a suite, show what it finds as it goes, and write its record and figure."""
     from .figures import plot
     from .report import rows, show_conditions, show_parts, write_record
@@ -146,7 +170,7 @@ def run_and_write(suite: str, options: Any, output: Path) -> None:
         for line in show_parts(comparison):
             console.print(f"  {line}", highlight=False)
 
-    record = run_suite(suite, options, show)
+    record = run_suite(program, suite, options, show)
     write_record(output, record)
     plot(record, output.with_suffix(".png"))
     console.print(show_conditions(record), highlight=False)

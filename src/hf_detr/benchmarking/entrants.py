@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from .contest import BenchOptions, Contestant, ExcusedError, count_flops, excuse, timed
+from .registry import Suite
 
 _STATUS = Path("/proc/self/status")
 
@@ -64,11 +65,12 @@ class InOwnProcess:
     """A contestant in a process of its own, which waits for its turns.
 
     Args:
-        suite, comparison, contestant: the names by which the process finds it.
-        options: of the run.
+        suite: the suite that makes the comparison.
+        comparison, contestant: the names by which the process finds the contestant.
+        options: the options of the run.
     """
 
-    def __init__(self, suite: str, comparison: str, contestant: str, options: BenchOptions):
+    def __init__(self, suite: Suite, comparison: str, contestant: str, options: BenchOptions):
         context = multiprocessing.get_context("spawn")
         self.pipe, others = context.Pipe()
         self.process = context.Process(target=serve, args=(others, suite, comparison, contestant, options))
@@ -105,12 +107,10 @@ class InOwnProcess:
         self.process.join()
 
 
-def serve(pipe: Connection, suite: str, comparison: str, contestant: str, options: BenchOptions) -> None:
+def serve(pipe: Connection, suite: Suite, comparison: str, contestant: str, options: BenchOptions) -> None:
     """Answer until nobody asks any more."""
-    from .suites import find_comparison, set_threads
-
-    set_threads(options.threads)
-    found = find_comparison(suite, comparison, options)
+    torch.set_num_threads(options.threads)
+    found = suite.find(comparison, options)
     alone = Alone(next(entry for entry in found.contestants if entry.name == contestant), options.device)
     while True:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hf_detr.files import replace_file
 
-from . import SUITES
+from .registry import Program
 
 Record = dict[str, Any]
 
@@ -22,18 +22,18 @@ def write_record(path: Path, record: Record) -> None:
     replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def read_record(path: Path) -> Record:
-    """Read the record of a suite.
+def read_record(path: Path, program: Program) -> Record:
+    """Read the record of a suite of a program.
 
     Raises:
-        ValueError: the file is none.
+        ValueError: the file is not such a record.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(record, dict) or record.get("suite") not in SUITES or "comparisons" not in record:
-        raise ValueError(f"{path} is not what `hf-detr bench` writes, with its suite and comparisons")
+    if not isinstance(record, dict) or record.get("suite") not in program.suites or "comparisons" not in record:
+        raise ValueError(f"{path} is not what `{program.name}` writes, with its suite and comparisons")
     return record
 
 
@@ -112,9 +112,10 @@ def show_conditions(record: Record) -> str:
     )
 
 
-def section(record: Record, figure: str | None = None) -> str:
+def section(record: Record, program: Program, figure: str | None = None) -> str:
     """A record in Markdown, with a link to its figure if there is one."""
-    parts = [SUITES[record["suite"]], f"`{command(record)}`", show_conditions(record)]
+    description = program.suites[record["suite"]].description
+    parts = [description, f"`{command(record, program)}`", show_conditions(record)]
     points: list[list[str]] = []  # of curves, for one table
     for comparison in record["comparisons"]:
         if comparison["axis"]:
@@ -125,16 +126,16 @@ def section(record: Record, figure: str | None = None) -> str:
             parts.extend(f"- {line}" for line in show_parts(comparison))
     if points:
         parts.append(table(("", *COLUMNS), points))
-    parts.extend([f"![{SUITES[record['suite']]}]({figure})"] if figure else [])
+    parts.extend([f"![{description}]({figure})"] if figure else [])
     parts.extend(growth_lines(record))
     parts.append(f"Where a peer was faster: {'; '.join(lost(record)) or 'nowhere in this suite'}.")
     return "\n\n".join(parts).replace("\n\n- ", "\n- ")
 
 
-def command(record: Record) -> str:
+def command(record: Record, program: Program) -> str:
     """The command that makes such a record again."""
     options = record["options"]
-    words = ["hf-detr bench", record["suite"].replace("_", "-"), f"--threads {options['threads']}"]
+    words = [program.name, record["suite"].replace("_", "-"), f"--threads {options['threads']}"]
     words += [f"--device {options['device']}", f"--rounds {options['rounds']}"]
     words += [f"--preset {preset}" for preset in options["presets"] or ()]
     words += [f"--batch {batch}" for batch in options["batches"] or ()]

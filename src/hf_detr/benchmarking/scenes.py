@@ -1,6 +1,8 @@
-"""Objects at random places, the same for all contestants."""
+"""Random pictures and objects, the same for all contestants."""
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 
@@ -18,3 +20,11 @@ def random_labels(batch: int, objects: int, num_labels: int, device: str, seed: 
         }
         labels.append({name: value.to(device) for name, value in label.items()})
     return labels
+
+
+def picture(width: int, height: int, seed: int = 0) -> Image.Image:
+    """Smooth colours with some noise: what JPEG files hold."""
+    random = np.random.default_rng(seed)
+    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
+    noise = random.integers(-8, 9, (height, width, 3))
+    return Image.fromarray((np.asarray(coarse).astype(int) + noise).clip(0, 255).astype(np.uint8))

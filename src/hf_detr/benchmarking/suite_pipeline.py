@@ -16,7 +16,7 @@ from hf_detr import HfDetrImageProcessor
 from .contest import BenchOptions, Comparison, Contestant, Lap, Work
 from .models import optimised, our_model
 from .peers import COUNTERPARTS, counterpart
-from .suite_preprocessing import picture
+from .scenes import picture
 
 PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50")
 

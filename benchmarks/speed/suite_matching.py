@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from .contest import BenchOptions, Comparison
-from .matching_work import KINDS, Scene
+from matching_work import KINDS, Scene
+
+from hf_detr.benchmarking.contest import BenchOptions, Comparison
 
 OBJECTS = (5, 30, 100)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import typer
-from steps import (
+from step_times import (
     Conditions,
     StepTimes,
     check_conditions,
@@ -24,7 +24,7 @@ from timed_training import Train, time_steps, train_for
 
 from hf_detr.data import data_fingerprint, load_detection_data
 
-RESULTS = Path(__file__).resolve().parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Record = dict[str, Any]

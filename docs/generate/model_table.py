@@ -1,6 +1,6 @@
 """Measures every preset and writes what was measured, with what was published, to the documentation.
 
-    python benchmarks/model_table.py
+    python docs/generate/model_table.py
 
 It rewrites the parts of docs/models.md and README.md between the two markers, and all of model_cards/. Nothing is
 downloaded and no weight is allocated: the models are built and run on PyTorch's meta device.
@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, available_presets
 from hf_detr.modeling.presets import _PRESETS, get_preset
 
-ROOT = Path(__file__).resolve().parent.parent
-BEGIN, END = "<!-- written by benchmarks/model_table.py: begin -->", "<!-- end -->"
+ROOT = Path(__file__).resolve().parents[2]
+BEGIN, END = "<!-- written by docs/generate/model_table.py: begin -->", "<!-- end -->"
 SIZES = ((800, 1333), (800, 1066))  # the largest image of the published recipe, and that of a 4:3 photograph
 LICENCE = "Apache-2.0"
 TEMPLATES = Environment(

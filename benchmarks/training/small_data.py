@@ -1,9 +1,9 @@
 """How good a detector becomes on little data in a given time: hf_detr against the detectors of transformers.
 
-    python benchmarks/small_data.py time --data path/to/bccd            # the only part that needs a quiet machine
-    python benchmarks/small_data.py run --data path/to/bccd --model ours --seed 0 --seed 1 --seed 2 --jobs 2
-    python benchmarks/small_data.py run --data path/to/bccd --model detr --model rt_detr_v2
-    python benchmarks/small_data.py report
+    python benchmarks/training/small_data.py time --data path/to/bccd   # the only part that needs a quiet machine
+    python benchmarks/training/small_data.py run --data path/to/bccd --model ours --seed 0 --seed 1 --seed 2 --jobs 2
+    python benchmarks/training/small_data.py run --data path/to/bccd --model detr --model rt_detr_v2
+    python benchmarks/training/small_data.py report
 
 Everything starts from random weights, sees images of the same size and uses the same threads. The peers have a
 ResNet-18, ours one of half the width. `ours` is `hf-detr train` with its defaults; the peers and their recipe are in
@@ -19,11 +19,11 @@ from typing import Annotated, Any
 
 import typer
 from commands import REQUIRED, ResultsOption, benchmark_app, clear_errors
-from peers import PEERS, train_peer
 from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
 from runs import RESULTS, Record, read_records
 from timed_training import Train
 from transformers import TrainerCallback
+from transformers_peers import PEERS, train_peer
 
 from hf_detr.data import load_detection_data
 from hf_detr.training.recipe import default_image_size

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Lap, Work
 from hf_detr.modeling.deformable import deformable_attention
-
-from .contest import BenchOptions, Comparison, Contestant, Lap, Work
 
 SHAPES = ((100, 134), (50, 67), (25, 34), (13, 17))
 QUICK_SHAPES = ((16, 20), (8, 10), (4, 5), (2, 3))

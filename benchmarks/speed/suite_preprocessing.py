@@ -4,12 +4,9 @@ from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
 
-import numpy as np
-from PIL import Image
-
 from hf_detr import HfDetrImageProcessor, HfDetrImageProcessorPil
-
-from .contest import BenchOptions, Comparison, Contestant, Work
+from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Work
+from hf_detr.benchmarking.scenes import picture
 
 PROCESSORS = {
     "hf_detr": HfDetrImageProcessor,
@@ -31,14 +28,6 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
         ]
         name = f"{width}x{height} to shortest edge {size['shortest_edge']}, batch {batch}"
         yield Comparison(name, contestants, "transformers")
-
-
-def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colours with some noise: what JPEG files hold."""
-    random = np.random.default_rng(seed)
-    coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
-    noise = random.integers(-8, 9, (height, width, 3))
-    return Image.fromarray((np.asarray(coarse).astype(int) + noise).clip(0, 255).astype(np.uint8))
 
 
 def preprocessing(processor: type | str, size: dict[str, int], image_size: tuple[int, int], batch: int) -> Work:

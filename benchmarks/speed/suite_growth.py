@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 
 import torch
+from matching_work import Scene
 
-from .contest import BenchOptions, Comparison, Contestant
-from .matching_work import Scene
-from .models import forward_contestant, our_model
-from .peers import counterpart
+from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant
+from hf_detr.benchmarking.models import forward_contestant, our_model
+from hf_detr.benchmarking.peers import counterpart
 
 PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50")
 SIDES = (320, 480, 640, 960, 1280)

@@ -1,8 +1,8 @@
 """How fast the members of the family learn: AP, and AP of small objects, against the time of training.
 
-    python benchmarks/convergence.py time                  # the only part that needs a quiet machine
-    python benchmarks/convergence.py run --budget 15 --jobs 2
-    python benchmarks/convergence.py report
+    python benchmarks/training/convergence.py time                  # the only part that needs a quiet machine
+    python benchmarks/training/convergence.py run --budget 15 --jobs 2
+    python benchmarks/training/convergence.py report
 
 Presets are reduced to equal size (ResNet-18, width 128, three layers, 100 queries) and trained on the built-in set
 from random weights, with one recipe. How time is counted is said in timed_training.py. Every run is a process of its
@@ -152,7 +152,7 @@ def section(by_model: dict[str, list[Record]], figure: str) -> str:
         f"--image-size {settings['image_size']}"
     )
     budget = f"--budget {settings['budget_seconds'] / 60:g}{''.join(f' --seed {seed}' for seed in seeds)}"
-    script = "python benchmarks/convergence.py"
+    script = "python benchmarks/training/convergence.py"
     commands = f"{script} time {given}\n{script} run {given} {budget}\n{script} report"
     recipe = (
         f"ResNet-18, width {EQUAL_SIZE['d_model']}, {EQUAL_SIZE['encoder_layers']} + {EQUAL_SIZE['decoder_layers']} "

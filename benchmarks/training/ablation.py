@@ -1,7 +1,7 @@
 """What the options beyond the published models are worth when training from scratch.
 
-    python benchmarks/ablation.py --steps 300 --jobs 2
-    python benchmarks/ablation.py --data path/to/bccd --steps 988 --image-size 256 --variant baseline --seed 0
+    python benchmarks/training/ablation.py --steps 300 --jobs 2
+    python benchmarks/training/ablation.py --data path/to/bccd --steps 988 --image-size 256 --variant baseline --seed 0
 
 Every run is `hf-detr train` for the same number of steps, in a process of its own with one thread. Finished runs are
 in the results file and are not repeated. A variant is an option or several joined by `+`: `matchability+one_to_many`.
@@ -20,8 +20,8 @@ from typing import Annotated, Any
 
 import typer
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = Path(__file__).resolve().parent / "results" / "ablation.json"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "ablation.json"
 PAGE = ROOT / "docs" / "ablation.md"
 MEASURES = ("AP", "AP50")
 
@@ -211,7 +211,7 @@ The preset `{budget["preset"]}` on images of {budget["image_size"]} pixels, {bud
 {table(records)}
 
 ```bash
-python benchmarks/ablation.py {" ".join(words)}
+python benchmarks/training/ablation.py {" ".join(words)}
 ```"""
 
 

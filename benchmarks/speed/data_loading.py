@@ -1,6 +1,6 @@
 """Images per second from JPEG to batch: our augmentation against a pipeline of torchvision's transforms tuned by hand.
 
-    python benchmarks/data_loading.py --data my-images --workers 0 --workers 2 --repeats 5
+    python benchmarks/speed/data_loading.py --data my-images --workers 0 --workers 2 --repeats 5
 
 The peer decodes with torchvision.io, runs the published recipe as one v2.Compose on uint8 and normalises into the
 padded batch. `strong` does more work than the peer: it decodes 2 to 3 images for one. Measurements are interleaved.
@@ -14,19 +14,20 @@ from typing import Annotated, Any
 
 import torch
 import typer
-from commands import clear_errors
 from datasets import Dataset
-from reports import PAGE, table, write_section
-from timed_training import machine_and_versions
 from torch.utils.data import DataLoader
 from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 from tqdm import tqdm
 
+from hf_detr.benchmarking.machine import describe
+from hf_detr.benchmarking.report import table, write_section
+from hf_detr.cli import clear_errors
 from hf_detr.data import DetectionCollator, build_augmentation, load_detection_data, undecoded
 from hf_detr.data.augmentation.published import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
 from hf_detr.processing.image_processing import HfDetrImageProcessor
 
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 WORKERS = [0, 2, 8]
 PEER = "torchvision"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -145,15 +146,15 @@ def main(
         for number in tqdm(numbers, "numbers of workers")
     ]
     header = ["workers", "torchvision by hand", "ours, `published`", "ours, `strong`"]
-    about = machine_and_versions()
+    about = describe("cpu")
     versions = ", ".join(f"{name} {number}" for name, number in about["versions"].items())
     words = [f"--data path/to/{Path(data).name} --image-size {image_size} --batch-size {batch_size}"]
     words += [f"--workers {number}" for number in numbers] + [f"--repeats {repeats} --batches {batches} --write"]
     text = (
         f"Images a second, from {len(dataset)} JPEGs to batches of {batch_size}, shortest edge {image_size} pixels; "
-        f"medians of {repeats} interleaved measurements, and the ratio to the pipeline by hand. {about['machine']}. "
-        f"{versions}.\n\n{table(header, rows)}\n\n"
-        f"```bash\npython benchmarks/data_loading.py {' '.join(words)}\n```"
+        f"medians of {repeats} interleaved measurements, and the ratio to the pipeline by hand. {about['processor']}, "
+        f"{about['cores']} cores. {versions}.\n\n{table(header, rows)}\n\n"
+        f"```bash\npython benchmarks/speed/data_loading.py {' '.join(words)}\n```"
     )
     print(text)
     if write:

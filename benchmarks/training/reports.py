@@ -10,7 +10,7 @@ from runs import Record
 
 from hf_detr.benchmarking.report import table, write_section  # noqa: F401 - scripts take all of a report from here
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGE = DOCS / "benchmarks.md"
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from runs import CORES, RESULTS, MakeTrain, check_models, run_all, time_all
-from steps import Conditions
+from step_times import Conditions
 
 ResultsOption = Annotated[Path, typer.Option(help="The folder of the JSON files.")]
 REQUIRED = ...

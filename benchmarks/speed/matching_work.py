@@ -7,11 +7,10 @@ from importlib import import_module
 import torch
 from torch import Tensor
 
+from hf_detr.benchmarking.contest import Contestant, Lap, Work
+from hf_detr.benchmarking.models import keeping, our_model
+from hf_detr.benchmarking.scenes import random_labels
 from hf_detr.modeling.outputs import HfDetrModelOutput
-
-from .contest import Contestant, Lap, Work
-from .models import keeping, our_model
-from .scenes import random_labels
 
 NUM_LABELS = 91
 # Nothing of the network is used but its losses, whose class term transformers counts once.

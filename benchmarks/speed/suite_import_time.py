@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from .contest import BenchOptions, Comparison, Contestant, Work
+from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Work
 
 BASE = "import torch, transformers"
 STATEMENTS = (

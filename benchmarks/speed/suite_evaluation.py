@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .contest import BenchOptions, Comparison, Contestant, Work
-from .peers import require
+from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Work
+from hf_detr.benchmarking.peers import require
 
 NUM_CLASSES = 20
 OBJECTS = 7

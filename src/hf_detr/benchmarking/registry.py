@@ -1,0 +1,58 @@
+"""Suites by name, and the comparisons they make.
+
+A suite is a module with `comparisons(options) -> Iterator[Comparison]`. A program is a command line that runs suites.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .contest import BenchOptions, Comparison
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A set of comparisons.
+
+    Attributes:
+        module: the importable name of the module that makes the comparisons.
+        description: what the suite measures, in one sentence.
+    """
+
+    module: str
+    description: str
+
+    def comparisons(self, options: "BenchOptions") -> Iterator["Comparison"]:
+        """The comparisons of the suite; nothing is built before it is measured."""
+        return import_module(self.module).comparisons(options)
+
+    def find(self, name: str, options: "BenchOptions") -> "Comparison":
+        """The comparison with a name."""
+        return next(comparison for comparison in self.comparisons(options) if comparison.name == name)
+
+
+@dataclass(frozen=True)
+class Program:
+    """A command line that runs suites.
+
+    Attributes:
+        name: how a user calls it, as in "hf-detr bench".
+        words: what follows the Python interpreter in the same call.
+        suites: the suites by name.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    suites: Mapping[str, Suite]
+
+    def suite(self, name: str) -> Suite:
+        """The suite with a name.
+
+        Raises:
+            ValueError: this program has no such suite.
+        """
+        if name not in self.suites:
+            raise ValueError(f"there is no suite {name!r}; choose from {', '.join(self.suites)}")
+        return self.suites[name]
