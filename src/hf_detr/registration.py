@@ -49,7 +49,7 @@ def enter_models(tables: ModuleType) -> None:
 
 def keep_freed_memory(image_processing: ModuleType) -> None:
     """Let the image processors of this package use the memory again that their images before freed."""
-    from .modeling.freed_memory import freed_memory_is_kept
+    from .acceleration.heap import freed_memory_is_kept
 
     for name in IMAGE_PROCESSORS.values():
         getattr(image_processing, name).allocation = staticmethod(freed_memory_is_kept)

@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.image_utils import IMAGENET_DEFAULT_STD
 
+from hf_detr.acceleration.heap import freed_memory_is_kept
 from hf_detr.modeling.configuration import HfDetrConfig
-from hf_detr.modeling.freed_memory import freed_memory_is_kept
 from hf_detr.processing.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
 
 BACKENDS = [HfDetrImageProcessor, HfDetrImageProcessorPil]

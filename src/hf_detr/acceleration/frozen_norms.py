@@ -5,68 +5,83 @@ in either direction, and nothing to keep for the norm's gradient. The weights th
 anew in each step, and receive their gradient through the scale.
 """
 
-from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 
 import torch
 from timm.layers.norm_act import FrozenBatchNorm2d, FrozenBatchNormAct2d
 from torch import Tensor, nn
 
-from hf_detr.acceleration.batch_norm_folding import feeding_convolutions, is_equal, small_picture
 from hf_detr.modeling.backbone import Backbone
 
+from .batch_norm_folding import feeding_convolutions, is_equal, small_picture
+from .passes import Undo, alter
 
-def fold_frozen_norms(model: nn.Module) -> Callable[[], None]:
+
+class NormedConv2d(nn.Conv2d):
+    """A convolution that also does the work of the frozen norm after it.
+
+    Attributes:
+        norms: the norm.
+    """
+
+    norms: tuple[FrozenBatchNorm2d | FrozenBatchNormAct2d]
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, C, H, W) → the map behind the norm."""
+        (norm,) = self.norms
+        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias - norm.running_mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias * scale
+        return self._conv_forward(states, self.weight * scale[:, None, None, None], shift)
+
+
+class FoldedNorm(FrozenBatchNorm2d):
+    """A frozen norm whose work is done by the convolution before it."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, C, H, W) → the same."""
+        return states
+
+
+class FoldedNormAct(FrozenBatchNormAct2d):
+    """A frozen norm whose work is done by the convolution before it; the activation that it carries is left."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W)."""
+        return self.act(self.drop(states))
+
+
+FOLDED = {FrozenBatchNorm2d: FoldedNorm, FrozenBatchNormAct2d: FoldedNormAct}
+
+
+def fold_frozen_norms(model: nn.Module) -> Undo:
     """Let the convolutions of a model's backbones do the work of the frozen norms after them.
 
-    Where the maps would be others (an output of a convolution that someone else reads as well), nothing is changed.
-
-    Returns:
-        what undoes it.
+    A backbone whose maps would change (where something else reads the output of a convolution too) stays as it is.
     """
-    folded: list[nn.Module] = []
-    for backbone in model.modules():
-        if isinstance(backbone, Backbone):
-            folded += fold_frozen_norms_of(backbone.body, backbone.num_channels)
-    return partial(unfold, folded)
+    with ExitStack() as undos:
+        for backbone in list(model.modules()):
+            if isinstance(backbone, Backbone):
+                undos.callback(fold_frozen_norms_of(backbone.body, backbone.num_channels))
+        return undos.pop_all().close
 
 
 @torch.no_grad()
-def fold_frozen_norms_of(body: nn.Module, num_channels: int) -> list[nn.Module]:
-    """Fold the frozen norms of one backbone; return the modules that compute otherwise now."""
-    if not any(isinstance(module, FrozenBatchNorm2d | FrozenBatchNormAct2d) for module in body.modules()):
-        return []
-    was_training = body.training
-    body.eval()
-    picture = small_picture(body, num_channels)
-    expected, folded = body(picture), []
-    for norm, convolution in feeding_convolutions(body, picture).items():
-        if isinstance(norm, FrozenBatchNorm2d | FrozenBatchNormAct2d) and type(convolution) is nn.Conv2d:
-            convolution.forward = partial(convolve_and_norm, convolution, norm)
-            norm.forward = partial(after_norm, norm)
-            folded += [convolution, norm]
-    if not is_equal(body(picture), expected):
-        unfold(folded)
-        folded = []
-    body.train(was_training)
-    return folded
-
-
-def unfold(modules: list[nn.Module]) -> None:
-    """Let the modules compute again as their classes say."""
-    for module in modules:
-        module.__dict__.pop("forward", None)
-
-
-def convolve_and_norm(convolution: nn.Conv2d, norm: nn.Module, states: Tensor) -> Tensor:
-    """(B, C, H, W) → the map behind a convolution and the frozen norm that follows it."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    shift = norm.bias - norm.running_mean * scale
-    if convolution.bias is not None:
-        shift = shift + convolution.bias * scale
-    return convolution._conv_forward(states, convolution.weight * scale[:, None, None, None], shift)
-
-
-def after_norm(norm: nn.Module, states: Tensor) -> Tensor:
-    """What timm's norms carry besides the norm: the activation that follows."""
-    return norm.act(norm.drop(states)) if isinstance(norm, FrozenBatchNormAct2d) else states
+def fold_frozen_norms_of(body: nn.Module, num_channels: int) -> Undo:
+    """Fold the frozen norms of one backbone, which gives a list of maps for (B, num_channels, height, width)."""
+    with ExitStack() as undos:
+        if not any(type(module) in FOLDED for module in body.modules()):
+            return undos.pop_all().close
+        was_training = body.training
+        body.eval()
+        picture = small_picture(body, num_channels)
+        expected = body(picture)
+        for norm, convolution in feeding_convolutions(body, picture).items():
+            if type(norm) in FOLDED and type(convolution) is nn.Conv2d:
+                undos.callback(alter(convolution, NormedConv2d, norms=(norm,)))
+                undos.callback(alter(norm, FOLDED[type(norm)]))
+        if not is_equal(body(picture), expected):
+            undos.close()
+        body.train(was_training)
+        return undos.pop_all().close

@@ -4,45 +4,41 @@ PyTorch gives float32 products to MKL, which on processors of other makers than 
 oneDNN reaches; convolutions are oneDNN's anyway.
 """
 
-from collections.abc import Callable
-from functools import partial
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from hf_detr.acceleration.onednn_packing import has_packed_operators
-
-from .frozen_norms import unfold
+from .onednn_packing import has_packed_operators
+from .passes import Undo, alter
 
 LEAST_WORK = 2**24
 """Multiplications below which the products are too small to gain from it."""
 
 
-def use_onednn(model: nn.Module) -> Callable[[], None]:
-    """Let the linear layers of a model be computed by oneDNN where that is faster.
+class OneDnnLinear(nn.Linear):
+    """A linear layer computed by oneDNN where that is faster."""
 
-    Returns:
-        what undoes it.
-    """
-    layers = [module for module in model.modules() if type(module) is nn.Linear] if has_packed_operators() else []
-    for layer in layers:
-        layer.forward = partial(linear, layer)
-    return partial(unfold, layers)
+    def forward(self, states: Tensor) -> Tensor:
+        """(..., in_features) → (..., out_features)."""
+        suits = (
+            states.device.type == "cpu"
+            and states.dtype == self.weight.dtype == torch.float32
+            and states.shape[:-1].numel() * self.weight.numel() >= LEAST_WORK
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+        )
+        return _Linear.apply(states, self.weight, self.bias) if suits else super().forward(states)
 
 
-def linear(layer: nn.Linear, states: Tensor) -> Tensor:
-    """(..., in_features) → (..., out_features)."""
-    suits = (
-        states.device.type == "cpu"
-        and states.dtype == layer.weight.dtype == torch.float32
-        and states.shape[:-1].numel() * layer.weight.numel() >= LEAST_WORK
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-    )
-    if not suits:
-        return nn.functional.linear(states, layer.weight, layer.bias)
-    return _Linear.apply(states, layer.weight, layer.bias)
+def use_onednn(model: nn.Module) -> Undo:
+    """Let the linear layers of a model be computed by oneDNN where that is faster."""
+    with ExitStack() as undos:
+        for module in model.modules() if has_packed_operators() else ():
+            if type(module) is nn.Linear:
+                undos.callback(alter(module, OneDnnLinear))
+        return undos.pop_all().close
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

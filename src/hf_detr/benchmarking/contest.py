@@ -237,7 +237,7 @@ def count_flops(work: Work) -> int:
 
 
 def packed_operators() -> dict[Any, Callable[..., int]]:
-    """What torch does not count by itself: the layers of optimised models (see deployment/packing.py)."""
+    """What torch does not count by itself: the layers of optimised models (see acceleration/onednn_packing.py)."""
     names = ("_linear_pointwise", "_convolution_pointwise", "_convolution_pointwise_")
     return {getattr(torch.ops.mkldnn, name): packed_flops for name in names if hasattr(torch.ops.mkldnn, name)}
 

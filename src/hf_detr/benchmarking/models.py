@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
-from hf_detr.modeling.freed_memory import freed_memory_is_kept
+from hf_detr.acceleration.heap import freed_memory_is_kept
 
 from .contest import BenchOptions, Contestant, Lap, SkipContestant, Work
 from .peers import counterpart, require, transformers_forward

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from hf_detr import HfDetrForObjectDetection
-from hf_detr.acceleration.frozen_norms import fold_frozen_norms
-from hf_detr.acceleration.onednn_linear import use_onednn
+from hf_detr.acceleration.passes import apply_passes
+from hf_detr.acceleration.training import training_passes
 from hf_detr.training.parameter_groups import parameter_groups
 
 from .contest import BenchOptions, Comparison, Contestant, Lap, Work
@@ -64,8 +64,7 @@ def training_step(
     torch.manual_seed(0)
     model = make().train().to(options.device)
     if isinstance(model, HfDetrForObjectDetection):  # as our trainer does
-        fold_frozen_norms(model)
-        use_onednn(model)
+        apply_passes(model, training_passes(options.device))
     pixels = pixels_of((batch, side, side), options.device)
     mask = torch.ones(batch, side, side, dtype=torch.int64, device=options.device)
     labels = random_labels(batch, OBJECTS, NUM_LABELS, options.device)

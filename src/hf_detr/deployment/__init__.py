@@ -1,5 +1,5 @@
 """Models made ready for use: faster inference."""
 
-from .inference import OptimizedHfDetrForObjectDetection, optimize_for_inference
+from hf_detr.acceleration.inference import OptimizedHfDetrForObjectDetection, optimize_for_inference
 
 __all__ = ["OptimizedHfDetrForObjectDetection", "optimize_for_inference"]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration import HfDetrConfig
-from .dropout import dropout as drop
 
 
 @dataclass
@@ -78,12 +77,17 @@ def eager_attention(
     **kwargs: object,
 ) -> tuple[Tensor, Tensor]:
     """Attention spelled out, for its weights; the interface is that of transformers' attention functions."""
-    scores = query @ key.transpose(-1, -2) * scaling
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(value.dtype)
-    dropped = drop(weights, dropout, module.training)
+    weights = attention_weights(query, key, attention_mask, scaling).to(value.dtype)
+    dropped = nn.functional.dropout(weights, dropout, module.training)
     return (dropped @ value).transpose(1, 2), weights
+
+
+def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
+    """(B, N, Q, E) queries and (B, N, S, E) keys → (B, N, Q, S) weights in at least float32; mask as in `attend`."""
+    scores = query @ key.transpose(-1, -2) * scaling
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
 class DenseAttention(nn.Module):
@@ -93,10 +97,14 @@ class DenseAttention(nn.Module):
 
     def __init__(self, config: HfDetrConfig, num_heads: int):
         super().__init__()
-        self.config = config  # the implementation can be switched on a live model, so it is looked up at each call
+        self.config = config
         self.num_heads = num_heads
         self.dropout = config.attention_dropout
         self.out_proj = nn.Linear(config.d_model, config.d_model)
+
+    def attention_function(self) -> Callable[..., tuple[Tensor, Tensor | None]]:
+        """The implementation that the config names, looked up at each call: it can be switched on a live model."""
+        return ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
 
     def split_heads(self, states: Tensor) -> Tensor:
         """(B, Q, N·E) → (B, N, Q, E)."""
@@ -111,18 +119,13 @@ class DenseAttention(nn.Module):
         Returns:
             ((B, Q, D) update, (B, N, Q, S) weights or None).
         """
-        name = self.config._attn_implementation
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(name, eager_attention)
-        dropout = self.dropout if self.training else 0.0
-        if dropout and name == "sdpa" and query.device.type == "cpu":
-            attention = eager_attention  # PyTorch's does the same, with a slower dropout
-        states, weights = attention(
+        states, weights = self.attention_function()(
             self,
             query,
             key,
             value,
             attention_mask=mask,
-            dropout=dropout,
+            dropout=self.dropout if self.training else 0.0,
             scaling=query.shape[-1] ** -0.5,
         )
         return self.out_proj(states.flatten(2)), weights

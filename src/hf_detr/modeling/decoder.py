@@ -18,7 +18,6 @@ from .attention import (
 from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention, SpatialQuery
 from .configuration import HfDetrConfig
 from .deformable_attention import DeformableCrossAttention
-from .dropout import Dropout
 from .encoder import FeedForward
 from .heads import DetectionHeads
 from .position import sine_reference_embedding
@@ -62,7 +61,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.cross_attn_norm = nn.LayerNorm(config.d_model)
         self.ffn = FeedForward(config, config.decoder_ffn_dim)
         self.ffn_norm = nn.LayerNorm(config.d_model)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self,

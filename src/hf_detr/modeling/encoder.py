@@ -13,7 +13,6 @@ from .attention import MLP, DenseMemorySelfAttention, Memory
 from .backbone import FeatureMap
 from .configuration import HfDetrConfig
 from .deformable_attention import DeformableSelfAttention
-from .dropout import Dropout
 
 MEMORY_SELF_ATTENTIONS = {"dense": DenseMemorySelfAttention, "deformable": DeformableSelfAttention}
 
@@ -25,7 +24,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.d_model, hidden_dim)
         self.activation = ACT2FN[config.activation_function]
-        self.dropout = Dropout(config.activation_dropout)
+        self.dropout = nn.Dropout(config.activation_dropout)
         self.fc2 = nn.Linear(hidden_dim, config.d_model)
 
     def forward(self, states: Tensor) -> Tensor:
@@ -42,7 +41,7 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.self_attn_norm = nn.LayerNorm(config.d_model)
         self.ffn = FeedForward(config, config.encoder_ffn_dim)
         self.ffn_norm = nn.LayerNorm(config.d_model)
-        self.dropout = Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.dropout)
 
     def forward(
         self, states: Tensor, position: Tensor, memory: Memory, grid: Tensor | None

@@ -4,12 +4,15 @@ Padding to a common size costs time, and moves boxes: published backbones do not
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import BaseImageProcessor, PreTrainedModel
+
+from hf_detr.acceleration.heap import freed_memory_is_kept
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ def detect_prepared(
 ) -> list[dict[str, Tensor]]:
     """Return the detections on a batch; see `detect`."""
     mask = None if batch.pixel_mask is None else batch.pixel_mask.to(model.device)
-    outputs = model(pixel_values=batch.pixel_values.to(model.device, model.dtype), pixel_mask=mask)
+    with freed_memory_is_kept() if model.device.type == "cpu" else nullcontext():
+        outputs = model(pixel_values=batch.pixel_values.to(model.device, model.dtype), pixel_mask=mask)
     detections = image_processor.post_process_object_detection(
         outputs, threshold=threshold, target_sizes=list(batch.sizes)
     )

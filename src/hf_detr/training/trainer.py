@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,8 @@ from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_detr.data import DetectionCollator, category_names
-from hf_detr.modeling.freed_memory import freed_memory_is_kept
 
-from ..acceleration.frozen_norms import fold_frozen_norms
-from ..acceleration.onednn_linear import use_onednn
+from ..acceleration.training import faster_training
 from ..evaluation.detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
 from ..evaluation.packed_labels import pack_labels
 from .arguments import HfDetrTrainingArguments
@@ -131,11 +129,7 @@ class HfDetrTrainer(Trainer):
         if self.model_wrapped is self.model:
             self.model.__dict__.pop("_is_accelerate_prepared", None)
         self._follow_training()
-        with ExitStack() as faster:
-            faster.callback(fold_frozen_norms(self.model))
-            if self.args.device.type == "cpu":
-                faster.callback(use_onednn(self.model))
-                faster.enter_context(freed_memory_is_kept())
+        with faster_training(self.model, self.args.device.type):
             output = super().train(*args, **kwargs)
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         if self._evaluated_step != (best or self.state.global_step):

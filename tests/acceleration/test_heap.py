@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from hf_detr.modeling.freed_memory import freed_memory_is_kept, reserve
+from hf_detr.acceleration.heap import freed_memory_is_kept, reserve
 
 pytestmark = pytest.mark.skipif(reserve() is None, reason="the allocator is not glibc's")
 
 FAULTS = """
 import resource
 import torch
-from hf_detr.modeling.freed_memory import freed_memory_is_kept
+from hf_detr.acceleration.heap import freed_memory_is_kept
 
 def faults(work):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -42,7 +42,7 @@ print(others, first, between, second)
 LITTLE = """
 import ctypes
 import resource
-from hf_detr.modeling.freed_memory import freed_memory_is_kept, reserve
+from hf_detr.acceleration.heap import freed_memory_is_kept, reserve
 
 with freed_memory_is_kept():
     ctypes.create_string_buffer(64 * 2**20)

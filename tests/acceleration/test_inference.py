@@ -11,9 +11,8 @@ from transformers import pipeline
 
 from hf_detr import HfDetrForObjectDetection, HfDetrImageProcessor, available_presets
 from hf_detr.acceleration.batch_norm_folding import fold_batch_norms
+from hf_detr.acceleration.inference import is_convolutional, optimize_for_inference
 from hf_detr.acceleration.shape_cache import MOST_SHAPES, ConstantSelfAttention
-from hf_detr.deployment import optimize_for_inference
-from hf_detr.deployment.inference import is_convolutional
 from hf_detr.prediction import detect
 from modeling.tiny import images, labels, tiny_model
 

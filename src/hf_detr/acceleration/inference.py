@@ -9,15 +9,15 @@ from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.modeling.freed_memory import freed_memory_is_kept
 from hf_detr.modeling.outputs import HfDetrObjectDetectionOutput
 
-from ..acceleration.batch_norm_folding import fold_batch_norms
-from ..acceleration.dtypes import choose_dtype
-from ..acceleration.onednn_packing import has_packed_operators, pack
-from ..acceleration.projection_fusion import fuse_projections
-from ..acceleration.shape_cache import keep_constants
-from ..acceleration.unpadding import image_sizes, run_by_size
+from .batch_norm_folding import fold_batch_norms
+from .dtypes import choose_dtype
+from .heap import freed_memory_is_kept
+from .onednn_packing import has_packed_operators, pack
+from .projection_fusion import fuse_projections
+from .shape_cache import keep_constants
+from .unpadding import image_sizes, run_by_size
 
 
 class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):

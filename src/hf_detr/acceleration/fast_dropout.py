@@ -1,0 +1,120 @@
+"""Dropout whose random numbers do not take longer than the layer that it follows, while a model trains on a CPU.
+
+PyTorch draws the mask number by number, by one thread: a seventh of a training step of Deformable DETR. Here one
+64-bit number of its generator decides about four elements.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+from hf_detr.modeling.attention import DenseAttention, attention_weights
+
+from .passes import Undo, alter
+
+LEVELS = 2**16
+"""Numbers that 16 bits can hold: the probability is rounded to a multiple of 1/65536."""
+LEAST = 1 / LEVELS
+"""The least probability that this tells from 0, and 1 minus it from 1."""
+
+
+def fast_dropout(states: Tensor, p: float, training: bool) -> Tensor:
+    """Set elements to zero with probability `p`, in training, and divide the others by 1 - p.
+
+    The mask comes from PyTorch's generator of the device: the same seed gives the same mask on the same device.
+
+    Args:
+        states: (…) of any floating point type.
+        p: from 0 to 1; on a CPU, elements are dropped with a probability within 1/131072 of it.
+        training: otherwise `states` are returned as they are.
+    """
+    by_bits = states.device.type == "cpu" and LEAST < p < 1 - LEAST and not torch.compiler.is_compiling()
+    return _Dropout.apply(states, p) if training and by_bits else nn.functional.dropout(states, p, training)
+
+
+def keep_mask(shape: torch.Size, p: float) -> Tensor:
+    """(…) bool, false with probability `p`."""
+    count = shape.numel()
+    numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    return (numbers.view(torch.int16)[:count] >= round(p * LEVELS) - LEVELS // 2).view(shape)
+
+
+class _Dropout(torch.autograd.Function):
+    """Zero and scale what the mask says, forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, states: Tensor, p: float) -> Tensor:
+        keep = keep_mask(states.shape, p)
+        ctx.save_for_backward(keep)
+        ctx.scale = 1 / (1 - p)
+        return torch.where(keep, states, 0.0).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+        (keep,) = ctx.saved_tensors
+        return torch.where(keep, gradient, 0.0).mul_(ctx.scale), None
+
+
+class FastDropout(nn.Dropout):
+    """`nn.Dropout` with the mask of `fast_dropout`."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(…) → (…)."""
+        return fast_dropout(states, self.p, self.training)
+
+
+def attention_with_fast_dropout(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """`eager_attention` with the mask of `fast_dropout`; arguments and results are the same."""
+    weights = attention_weights(query, key, attention_mask, scaling).to(value.dtype)
+    dropped = fast_dropout(weights, dropout, module.training)
+    return (dropped @ value).transpose(1, 2), weights
+
+
+class FastDropoutAttention(DenseAttention):
+    """The part of a dense attention that drops its weights, mixed into the class of the attention."""
+
+    def attention_function(self) -> Callable[..., tuple[Tensor, Tensor | None]]:
+        """The attention of this file in training on a CPU; else, and where another is configured, what it was."""
+        ours = self.config._attn_implementation in ("eager", "sdpa") and next(self.parameters()).device.type == "cpu"
+        if ours and self.training and self.dropout:
+            return attention_with_fast_dropout
+        return super().attention_function()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unpickled, (type(self).__bases__[1],), self.__dict__
+
+
+@cache
+def with_fast_dropout(attention: type[DenseAttention]) -> type[DenseAttention]:
+    """A class of dense attention → the same with `FastDropoutAttention` mixed in."""
+    return type(f"FastDropout{attention.__name__}", (FastDropoutAttention, attention), {"__module__": __name__})
+
+
+def _unpickled(attention: type[DenseAttention]) -> DenseAttention:
+    """An instance of a class that only exists in memory, before its state is put in."""
+    fast = with_fast_dropout(attention)
+    return fast.__new__(fast)
+
+
+def use_fast_dropout(model: nn.Module) -> Undo:
+    """Let the dropouts of a model, also those of its attention weights, draw their masks faster."""
+    with ExitStack() as undos:
+        for module in model.modules():
+            if type(module) is nn.Dropout:
+                undos.callback(alter(module, FastDropout))
+            elif isinstance(module, DenseAttention):
+                undos.callback(alter(module, with_fast_dropout(type(module))))
+        return undos.pop_all().close
