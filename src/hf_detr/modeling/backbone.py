@@ -82,6 +82,19 @@ class Backbone(nn.Module):
                 return
             parameter.requires_grad_(False)
 
+    def train(self, mode: bool = True) -> "Backbone":
+        """Set the mode of all parts, except that a batch norm whose parameters are not trained keeps its statistics.
+
+        Its statistics would otherwise follow the training images although nothing of it is meant to change: a frozen
+        stage would give other maps, and an adapter (LoRA), whose file holds no statistics, would be loaded beside
+        others than it was trained with.
+        """
+        super().train(mode)
+        for module in self.body.modules() if mode else ():
+            if hasattr(module, "running_var") and is_frozen(module):
+                module.eval()
+        return self
+
     def initialise(self) -> None:
         """Projections as published: torch's own values before a dense encoder, Xavier's before a deformable one."""
         for projection in self.projections:
@@ -121,6 +134,12 @@ class Backbone(nn.Module):
             mask = resize_mask(pixel_mask, content)
             features.append(FeatureMap(content, mask, self.position_embedding(content, mask)))
         return features, raw_maps
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Return whether a module has parameters of its own and none of them is trained."""
+    parameters = list(module.parameters(recurse=False))
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def build_projections(config: HfDetrConfig, channels: list[int]) -> nn.ModuleList:

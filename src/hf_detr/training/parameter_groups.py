@@ -1,9 +1,12 @@
 """Optimizer parameter groups: parts of a DETR model learn at their own rates."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 
 def parameter_groups(
@@ -38,3 +41,13 @@ def parameter_groups(
         for (factor, decay), parameters in groups.items()
         if parameters
     ]
+
+
+def report_frozen_class_heads(model: nn.Module) -> None:
+    """Warn when the class heads of a model are not trained, as an adapter (LoRA) leaves them unless told otherwise."""
+    heads = [parameter for name, parameter in model.named_parameters() if ".class_head." in name]
+    if heads and not any(parameter.requires_grad for parameter in heads):
+        logger.warning(
+            "The class heads are not trained. Where the model was loaded with other classes than it was trained on, "
+            "they are random and stay so: with LoRA, write LoraConfig(..., modules_to_save=['heads'])"
+        )

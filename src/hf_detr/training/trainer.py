@@ -24,7 +24,7 @@ from .callbacks import LossProgress
 from .ema import TRAINING_WEIGHTS, WeightAverage
 from .finite_steps import FiniteSteps, NonFiniteLossError
 from .matching_stability import MatchingStability
-from .parameter_groups import parameter_groups
+from .parameter_groups import parameter_groups, report_frozen_class_heads
 from .seeding import SeededCollator
 from .streaming import TrainingStream, check_object_count
 
@@ -124,6 +124,7 @@ class HfDetrTrainer(Trainer):
             check_classes(self.train_dataset, self._class_names())
             if isinstance(self.train_dataset, Dataset):  # a stream is checked row by row
                 check_object_counts(self.train_dataset, self.model.config.num_queries)
+        report_frozen_class_heads(self.model)
         # accelerate marks a model that was evaluated before as prepared for training too, and would then not average
         # the gradients of several processes.
         if self.model_wrapped is self.model:
