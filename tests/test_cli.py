@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from hf_detr.cli import app, clear_errors
+from hf_detr.cli import app
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.processing.image_processing import HfDetrImageProcessor
@@ -250,13 +249,6 @@ def test_the_module_itself_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_missing_extra_is_named(capsys: pytest.CaptureFixture):
-    with pytest.raises(typer.Exit) as caught, clear_errors():
-        raise ModuleNotFoundError("No module named 'datasets'", name="datasets")
-    assert caught.value.exit_code == 2
-    assert "datasets is not installed" in capsys.readouterr().err
 
 
 def test_the_data_is_all_that_training_must_be_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

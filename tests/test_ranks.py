@@ -12,7 +12,7 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from hf_detr.cli import app, without_traceback
+from hf_detr.cli import app
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
@@ -156,20 +156,6 @@ def test_training_on_a_stream_writes_once_and_errors_are_said_once(model_folder:
     code, stdout, stderr = run(*command)
     assert code != 0
     assert stderr.count(f"{output} already holds a model; add --overwrite") == 1
-
-
-def test_errors_of_loader_workers_lose_their_traceback():
-    class Broken(torch.utils.data.Dataset):
-        def __len__(self):
-            return 1
-
-        def __getitem__(self, index):
-            raise ValueError("7.jpg: the image cannot be decoded (why: truncated)")
-
-    with pytest.raises(ValueError) as caught:
-        list(torch.utils.data.DataLoader(Broken(), num_workers=1))
-    assert without_traceback(str(caught.value)) == "7.jpg: the image cannot be decoded (why: truncated)"
-    assert without_traceback("two\nlines") == "two\nlines"
 
 
 @pytest.mark.parametrize("preset", ["detr-resnet-50", "deformable-detr-resnet-50", "dino-resnet-50-4scale"])

@@ -20,12 +20,12 @@ from torchvision import io, tv_tensors
 from torchvision.transforms import v2
 from tqdm import tqdm
 
-from hf_detr.benchmarking.machine import describe
 from hf_detr.benchmarking.report import table, write_section
-from hf_detr.cli import clear_errors
 from hf_detr.data import DetectionCollator, build_augmentation, load_detection_data, undecoded
 from hf_detr.data.augmentation.published import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
+from hf_detr.machine import describe
 from hf_detr.processing.image_processing import HfDetrImageProcessor
+from hf_detr.terminal import clear_errors
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 WORKERS = [0, 2, 8]

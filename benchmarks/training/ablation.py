@@ -97,7 +97,8 @@ def train(settings: Record, source: str) -> Record:
     """
     import torch
 
-    from hf_detr.training.run import RunOptions, run_training
+    from hf_detr.training.options import RunOptions
+    from hf_detr.training.run import run_training
 
     torch.set_num_threads(1)
     fields = {**BASELINE_FIELDS, **settings["differences"]}
@@ -137,16 +138,14 @@ def missing(wanted: Sequence[Record], finished: Sequence[Record]) -> list[Record
 
 def run_all(todo: Sequence[Record], source: str, path: Path, jobs: int) -> None:
     """Run what is to do, `jobs` at a time; each result is written when it is there."""
-    from hf_detr.files import replace_file
+    from hf_detr.files import write_json
 
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes
-    path.parent.mkdir(parents=True, exist_ok=True)
     processes = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=processes, max_tasks_per_child=1) as executor:
         for done in as_completed([executor.submit(train, settings, source) for settings in todo]):
             record = done.result()
-            text = json.dumps([*load(path), record], indent=1)
-            replace_file(path, lambda beside, text=text: beside.write_text(text, encoding="utf-8"))
+            write_json(path, [*load(path), record])
             print(f"{record['variant']}, seed {record['seed']}: AP {100 * record['result']['AP']:.1f}", flush=True)
 
 

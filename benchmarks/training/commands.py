@@ -1,13 +1,14 @@
 """The commands `time` and `run` that benchmarks of training have in common."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from runs import CORES, RESULTS, MakeTrain, check_models, run_all, time_all
 from step_times import Conditions
+
+from hf_detr.terminal import clear_errors
 
 ResultsOption = Annotated[Path, typer.Option(help="The folder of the JSON files.")]
 REQUIRED = ...
@@ -85,12 +86,3 @@ def conditions_of(benchmark: str, data: str, threads: int, image_size: int) -> C
     """Return what the time of a step depends on."""
     name = data.replace(":", "-") if data.startswith("synthetic") else Path(data).resolve().name
     return Conditions(benchmark=benchmark, data=name, threads=threads, image_size=image_size)
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit code 2."""
-    try:
-        yield
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from commands import ResultsOption, benchmark_app, clear_errors
+from commands import ResultsOption, benchmark_app
 from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
 from runs import RESULTS, Record, read_records
 from timed_training import Train
@@ -25,6 +25,7 @@ from transformers import TrainerCallback, set_seed
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor
 from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, load_detection_data, undecoded
+from hf_detr.terminal import clear_errors
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 
 BENCHMARK = "convergence"

@@ -16,16 +16,16 @@ from step_times import (
     check_conditions,
     check_yardsticks,
     combine,
-    read_json,
     read_step_times,
-    write_json,
 )
 from timed_training import Train, time_steps, train_for
 
 from hf_detr.data import data_fingerprint, load_detection_data
+from hf_detr.files import read_json, write_json
+from hf_detr.machine import cores
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 
 Record = dict[str, Any]
 
@@ -217,7 +217,7 @@ def read_record(path: Path) -> Record:
     Raises:
         ValueError: the file is no record.
     """
-    return read_json(path, {"settings", "metrics", "curve"}, "the record of a run")
+    return read_json(path, ("settings", "metrics", "curve"), "the record of a run")
 
 
 def check_models(chosen: Sequence[str] | None, known: Collection[str]) -> list[str]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from commands import REQUIRED, ResultsOption, benchmark_app, clear_errors
+from commands import REQUIRED, ResultsOption, benchmark_app
 from reports import DOCS, PAGE, conditions, group_by, plot_curves, spread, table, write_section
 from runs import RESULTS, Record, read_records
 from timed_training import Train
@@ -26,8 +26,10 @@ from transformers import TrainerCallback
 from transformers_peers import PEERS, train_peer
 
 from hf_detr.data import load_detection_data
+from hf_detr.terminal import clear_errors
+from hf_detr.training.options import RunOptions
 from hf_detr.training.recipe import default_image_size
-from hf_detr.training.run import RunOptions, run_training
+from hf_detr.training.run import run_training
 
 BENCHMARK = "small_data"
 OURS = "ours"

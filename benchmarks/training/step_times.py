@@ -1,6 +1,5 @@
 """How long a training step of each model takes, measured in turns while nothing else runs."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from timed_training import machine_and_versions
 
-from hf_detr.files import replace_file
+from hf_detr.files import read_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,26 +106,4 @@ def read_step_times(folder: Path, conditions: Conditions) -> StepTimes | None:
         ValueError: the file holds something else.
     """
     path = folder / conditions.file_name
-    return read_json(path, {"conditions", "models"}, "a file of step times") if path.exists() else None
-
-
-def read_json(path: Path, fields: set[str], kind: str) -> dict[str, Any]:
-    """Read an object that has at least these fields.
-
-    Raises:
-        ValueError: the file holds something else; the message says what it should be.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}): move it away") from error
-    if not isinstance(value, dict) or not fields <= set(value):
-        raise ValueError(f"{path} is not {kind}, which has {sorted(fields)}: move it away")
-    return value
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a value as JSON; nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, indent=1) + "\n"
-    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    return read_json(path, ("conditions", "models"), "a file of step times") if path.exists() else None

@@ -20,7 +20,7 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_detr.evaluation.coco_metrics import SUMMARY_NAMES
-from hf_detr.hub.evidence import hardware_line
+from hf_detr.machine import hardware_line
 
 WARM_UP_STEPS = 2
 """Steps before the clock starts: kernels are compiled and memory is allocated in them."""

@@ -3,30 +3,25 @@
 What a command needs is imported inside it: asking for help should not wait for torch.
 """
 
-import json
 import shlex
 import sys
 import tempfile
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hf_detr.benchmarking import PRODUCT
 from hf_detr.benchmarking.commands import bench_app
-from hf_detr.ranks import first_to_report, rank
+from hf_detr.ranks import rank
+from hf_detr.terminal import clear_errors, console
 
 app = typer.Typer(
     help="Train, evaluate and use object detectors of the DETR family.", no_args_is_help=True, add_completion=False
 )
 app.add_typer(bench_app(PRODUCT), name="bench")
-console = Console(quiet=rank() != 0)
 
 DEMO_FOLDER = Path("demo-output")
 # About ten minutes on two CPU cores.
@@ -84,7 +79,8 @@ def train(
     """Train a model and write it, its card and its results to a folder."""
     options = {name: value for name, value in locals().items() if name not in ("push_to_hub", "private")}
     with clear_errors():
-        from hf_detr.training.run import RunOptions, run_training
+        from hf_detr.training.options import RunOptions
+        from hf_detr.training.run import run_training
         from hf_detr.training.settings import parse_settings
 
         options["config_overrides"] = parse_settings(config_overrides)
@@ -136,7 +132,7 @@ def evaluate(
     """Print the COCO metrics of a model on a data set."""
     with clear_errors():
         from hf_detr.data import load_detection_data, undecoded
-        from hf_detr.files import replace_file
+        from hf_detr.files import write_json
         from hf_detr.prediction import load_detector
         from hf_detr.ranks import one_rank_first, process_group
         from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
@@ -152,8 +148,7 @@ def evaluate(
             result = trainer.evaluate_by_class(undecoded(splits[split]))
             print_metrics(result)
             if output is not None and rank() == 0:
-                text = json.dumps(result, indent=1)
-                replace_file(output, lambda path: path.write_text(text, encoding="utf-8"))
+                write_json(output, result)
 
 
 @app.command()
@@ -244,7 +239,8 @@ def presets() -> None:
 def demo() -> None:
     """Train the tiny model on built-in pictures, evaluate it, reload it and show what it sees; about ten minutes."""
     with clear_errors():
-        from hf_detr.training.run import RunOptions, run_training
+        from hf_detr.training.options import RunOptions
+        from hf_detr.training.run import run_training
 
         run = RunOptions(
             data=DEMO_DATA,
@@ -265,42 +261,6 @@ def demo() -> None:
         print_metrics(result)
         print_files(run)
         console.print(f"  {'detections of the pipeline':<30}{sheet}")
-
-
-@contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn what a user can mend into one line and exit code 2."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()  # for reading and writing weights, a moment
-    if rank() != 0:
-        warnings.simplefilter("ignore")
-        logging.set_verbosity_error()
-    try:
-        yield
-    except (ValueError, OSError) as error:
-        report_once(without_traceback(str(error)))
-        raise typer.Exit(2) from error
-    except ModuleNotFoundError as error:
-        remedy = "install what training and evaluation need: pip install 'hf-detr[train]'"
-        report_once(f"{error.name} is not installed; {remedy}")
-        raise typer.Exit(2) from error
-    except KeyboardInterrupt as error:
-        report_once("interrupted")
-        raise typer.Exit(130) from error
-
-
-def without_traceback(message: str) -> str:
-    """Return what an error says; from one that a loader worker passed on, without the worker's traceback."""
-    if "\nOriginal Traceback" not in message:
-        return message
-    return message.rstrip().splitlines()[-1].partition(": ")[2]
-
-
-def report_once(message: str) -> None:
-    """Print an error, unless another rank has printed the same."""
-    if first_to_report(message):
-        typer.echo(f"hf-detr: {message}", err=True)
 
 
 def draw_with_pipeline(folder: Path) -> Path:

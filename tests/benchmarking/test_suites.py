@@ -17,6 +17,7 @@ from hf_detr.benchmarking.contest import BenchOptions
 from hf_detr.benchmarking.figures import plot
 from hf_detr.benchmarking.peers import COUNTERPARTS, NEAREST
 from hf_detr.cli import app
+from hf_detr.files import write_json
 
 QUICK = BenchOptions(quick=True)
 PROGRAM = Program("measure", ("measure.py",), {"products": Suite("suite_of_products", "Products of matrices.")})
@@ -58,7 +59,7 @@ def record() -> dict[str, Any]:
 
 
 def test_a_record_survives_its_file(record: dict[str, Any], tmp_path: Path):
-    report.write_record(tmp_path / "new" / "record.json", record)
+    write_json(tmp_path / "new" / "record.json", record)
     found = report.read_record(tmp_path / "new" / "record.json", PROGRAM)
     assert found == json.loads(json.dumps(record))
     assert found["peaks"]["float32"]["matrix_product"] > 0
@@ -100,7 +101,7 @@ def test_growth_is_an_exponent(tmp_path: Path):
 
 
 def test_report_writes_the_section_of_a_page(record: dict[str, Any], tmp_path: Path):
-    report.write_record(tmp_path / "record.json", record)
+    write_json(tmp_path / "record.json", record)
     page, marker = tmp_path / "page.md", "speed products cpu"
     page.write_text(f"before\n<!-- {marker}: begin -->\nold\n<!-- {marker}: end -->\nafter\n")
     words = ["report", str(tmp_path / "record.json"), "--page", str(page)]
@@ -116,7 +117,7 @@ def test_report_writes_the_section_of_a_page(record: dict[str, Any], tmp_path: P
 def test_report_draws_curves_beside_the_page(record: dict[str, Any], tmp_path: Path):
     comparison = record["comparisons"][0]
     grown = [comparison | {"axis": ["queries", value]} for value in (100, 300)]
-    report.write_record(tmp_path / "record.json", record | {"comparisons": grown})
+    write_json(tmp_path / "record.json", record | {"comparisons": grown})
     page, marker = tmp_path / "docs" / "page.md", "speed products cpu"
     page.parent.mkdir()
     page.write_text(f"<!-- {marker}: begin -->\n<!-- {marker}: end -->\n")
@@ -145,7 +146,7 @@ def test_a_file_that_is_no_record_is_said(tmp_path: Path):
     path.write_text('{"suite": "none"}')
     result = CliRunner().invoke(app, ["bench", "report", str(path)])
     assert result.exit_code == 2
-    assert "other.json is not what" in result.output
+    assert "other.json: expected a record that `hf-detr bench` writes" in result.output
 
 
 def test_all_goes_on_after_a_suite_that_failed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

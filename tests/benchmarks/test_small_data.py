@@ -8,6 +8,7 @@ from torchvision import tv_tensors
 from typer.testing import CliRunner
 
 from hf_detr.data import category_names, make_synthetic_dataset, undecoded
+from hf_detr.files import write_json
 
 DATA = "synthetic:6"
 
@@ -148,7 +149,7 @@ def records(script, tmp_path):
             "parameters": 13_000_000, "epochs": 7.0, "images_per_second": 3.0, "metrics": metrics, "machine": "some",
             "versions": {"torch": "2"}, "curve": [{"seconds": 30.0, "step": 3, **metrics}],
         }  # fmt: skip
-        script("step_times").write_json(results / run.file_name, record)
+        write_json(results / run.file_name, record)
     return results
 
 
@@ -187,7 +188,7 @@ def test_bad_records_are_named(records, script, tmp_path):
     with pytest.raises(ValueError, match=r"small_data_broken\.json is not JSON"):
         runs.read_records(records, "small_data")
     (records / "small_data_broken.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"small_data_broken\.json is not the record of a run"):
+    with pytest.raises(ValueError, match=r"small_data_broken\.json: expected the record of a run"):
         runs.read_records(records, "small_data")
     with pytest.raises(ValueError, match="holds no convergence_"):
         runs.read_records(records, "convergence")

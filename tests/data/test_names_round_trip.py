@@ -6,7 +6,8 @@ import torch
 from transformers import pipeline
 
 from hf_detr.modeling.detection import HfDetrForObjectDetection
-from hf_detr.training.run import RunOptions, run_training
+from hf_detr.training.options import RunOptions
+from hf_detr.training.run import run_training
 
 
 @pytest.mark.parametrize(

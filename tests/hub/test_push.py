@@ -263,7 +263,10 @@ def break_weights(folder: Path) -> None:
     [
         (break_weights, "model.safetensors is no safetensors file, or not all of one"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json is not JSON"),
-        (lambda folder: (folder / "config.json").write_text("[]"), "config.json: expected a JSON object, found list"),
+        (
+            lambda folder: (folder / "config.json").write_text("[]"),
+            "config.json: expected a JSON object, found a list",
+        ),
         (lambda folder: (folder / "config.json").write_text('{"model_type": "detr"}'), "'hf_detr', found 'detr'"),
         (lambda folder: (folder / "preprocessor_config.json").write_text(""), "preprocessor_config.json is not JSON"),
         (lambda folder: (folder / "README.md").write_text(" \n"), "README.md is empty"),

@@ -1,7 +1,6 @@
 """What a run shows and keeps while it trains."""
 
 import csv
-import importlib.util
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +9,7 @@ import pytest
 from PIL import Image
 from transformers.integrations import TensorBoardCallback
 
-from hf_detr.training import PredictionPictures, ResultFiles, run
+from hf_detr.training import PredictionPictures, ResultFiles
 from hf_detr.training.callbacks import (
     PANELS,
     EarlyStopping,
@@ -108,20 +107,6 @@ def test_the_table_and_plot_are_of_the_training(build_trainer, tmp_path: Path):
 def test_a_plot_of_nothing_can_be_drawn(tmp_path: Path):
     plot_results([{"step": 1}], tmp_path / "plot.png")
     assert Image.open(tmp_path / "plot.png").size == (1300, 700)
-
-
-@pytest.mark.parametrize(
-    ("names", "message"),
-    [
-        (["tensorbord"], "--report-to tensorbord: expected some of tensorboard, trackio, wandb"),
-        (["tensorboard", "wandb"], "--report-to wandb: wandb is not installed; pip install wandb"),
-    ],
-)
-def test_a_tracker_that_cannot_be_used_is_named(monkeypatch, names: list[str], message: str):
-    installed = importlib.util.find_spec
-    monkeypatch.setattr(run, "find_spec", lambda name: None if name == "wandb" else installed(name))
-    with pytest.raises(ValueError, match=message):
-        run.check_trackers(names)
 
 
 def test_every_loss_term_of_every_layer_reaches_tensorboard(build_trainer, validation_data, tmp_path: Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from hf_detr.training.run import last_complete_checkpoint
+from hf_detr.training.model_folder import last_complete_checkpoint
 
 # Seconds differ from run to run, and `Trainer` gives the mean loss since it was started.
 OF_THE_PROCESS = ("runtime", "per_second", "train_loss")

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from hf_detr import HfDetrConfig
 from hf_detr.cli import app
-from hf_detr.training.run import RunOptions, build_model
+from hf_detr.training.options import RunOptions
+from hf_detr.training.run import build_model
 from hf_detr.training.settings import check_settings, parse_settings
 
 TINY = {"d_model": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_layers": 1}

@@ -3,24 +3,24 @@
 Each command imports what it needs when it runs, so that the help of the program appears at once.
 """
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from hf_detr.files import write_json
+from hf_detr.machine import cores
+from hf_detr.terminal import clear_errors, console
 
 from .registry import Program, Suite
 
 if TYPE_CHECKING:
     from .contest import BenchOptions
 
-console = Console()
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 RESULTS = Path("bench-results")
 
 QuickOption = Annotated[bool, typer.Option("--quick", help="Small sizes, few rounds: does everything run?")]
@@ -61,8 +61,6 @@ def add_suite(app: typer.Typer, program: Program, name: str, suite: Suite) -> No
         compile: CompileOption = False,
         output: Annotated[Path | None, typer.Option(help="The JSON file; a PNG is drawn beside it.")] = None,
     ) -> None:
-        from hf_detr.cli import clear_errors
-
         with clear_errors():
             from .contest import BenchOptions
 
@@ -122,8 +120,6 @@ def add_report(app: typer.Typer, program: Program) -> None:
         ] = None,
     ) -> None:
         """Turn JSON files into Markdown and figures."""
-        from hf_detr.cli import clear_errors
-
         with clear_errors():
             paths = records or sorted(RESULTS.glob("speed_*.json"))
             if not paths:
@@ -157,7 +153,7 @@ def record_path(folder: Path, suite: str, device: str) -> Path:
 def run_and_write(program: Program, suite: str, options: "BenchOptions", output: Path) -> None:
     """Run a suite, show what it finds as it goes, and write its record and figure."""
     from .figures import plot
-    from .report import rows, show_conditions, show_parts, write_record
+    from .report import rows, show_conditions, show_parts
     from .suites import run_suite
 
     def show(comparison: dict[str, Any], peaks: Any) -> None:
@@ -171,7 +167,7 @@ def run_and_write(program: Program, suite: str, options: "BenchOptions", output:
             console.print(f"  {line}", highlight=False)
 
     record = run_suite(program, suite, options, show)
-    write_record(output, record)
+    write_json(output, record)
     plot(record, output.with_suffix(".png"))
     console.print(show_conditions(record), highlight=False)
     console.print(f"{output}, {output.with_suffix('.png')}", soft_wrap=True)

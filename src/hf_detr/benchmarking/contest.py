@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .machine import dtypes
+from .peaks import dtypes
 
 Lap = Callable[[str], None]
 Work = Callable[[Lap], Any]

@@ -1,12 +1,11 @@
 """What is made of the records of suites: JSON files, tables, a figure, and sections of a page."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from math import log
 from pathlib import Path
 from typing import Any
 
-from hf_detr.files import replace_file
+from hf_detr.files import read_json
 
 from .registry import Program
 
@@ -15,25 +14,16 @@ Record = dict[str, Any]
 COLUMNS = ("", "median", "times as fast", "GFLOP/s", "of the peak", "peak memory")
 
 
-def write_record(path: Path, record: Record) -> None:
-    """Write the record of a suite as JSON."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(record, indent=1, ensure_ascii=False) + "\n"
-    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))
-
-
 def read_record(path: Path, program: Program) -> Record:
     """Read the record of a suite of a program.
 
     Raises:
         ValueError: the file is not such a record.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not JSON: {error}") from error
-    if not isinstance(record, dict) or record.get("suite") not in program.suites or "comparisons" not in record:
-        raise ValueError(f"{path} is not what `{program.name}` writes, with its suite and comparisons")
+    record = read_json(path, ("suite", "comparisons"), f"a record that `{program.name}` writes")
+    if record["suite"] not in program.suites:
+        known = ", ".join(program.suites)
+        raise ValueError(f"{path}: expected the record of one of the suites {known}, found {record['suite']!r}")
     return record
 
 

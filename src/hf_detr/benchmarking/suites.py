@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 
+from hf_detr.machine import describe
+
 from .contest import BenchOptions, Contestant, Entrant, measure
 from .entrants import InOwnProcess, InThisProcess
-from .machine import describe, peaks
+from .peaks import peaks
 from .registry import Program, Suite
 
 ROUNDS, QUICK_ROUNDS = 15, 3

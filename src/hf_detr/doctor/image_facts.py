@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import PIL.ImageOps
 
 from ..data.images import EXIF_ORIENTATION, decode_image
 from ..data.schema import DataError, SourceImage
+from ..machine import cores
 
 THUMBNAIL_SIZE = (9, 8)
 """Width and height of the grey thumbnail: its 8x8 differences along the rows are the difference hash (dHash)."""
@@ -57,7 +57,7 @@ class ImageFacts:
 def read_all(records: Iterable[SourceImage]) -> Iterator[tuple[SourceImage, ImageFacts]]:
     """Read the pixels of every record in threads (decoding leaves Python's lock); the order is that of the records."""
     records = iter(records)
-    with ThreadPoolExecutor(min(32, 2 * (os.cpu_count() or 1))) as pool:
+    with ThreadPoolExecutor(min(32, 2 * cores())) as pool:
         while chunk := list(islice(records, CHUNK)):
             yield from zip(chunk, pool.map(lambda record: image_facts(record.image), chunk), strict=True)
 

@@ -1,6 +1,5 @@
 """The report of an examination: text for the terminal, `report.md`, `report.json` and pictures."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from hf_detr.files import replace_file
+from hf_detr.files import replace_file, write_json, write_text
 
 from .diagnosis import Diagnosis, split_statistics
 from .findings import Finding, Severity
@@ -48,10 +47,8 @@ def write_report(diagnosis: Diagnosis, output: Path) -> list[Path]:
     """Write `report.md`, `report.json` and the pictures to a folder; return the files."""
     output.mkdir(parents=True, exist_ok=True)
     files = write_pictures(diagnosis, output)
-    content = json.dumps(as_json(diagnosis), indent=1, ensure_ascii=False, default=str)
-    markdown = as_markdown(diagnosis, [file.name for file in files])
-    for name, text in {"report.json": content, "report.md": markdown}.items():
-        replace_file(output / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    write_json(output / "report.json", as_json(diagnosis))
+    write_text(output / "report.md", as_markdown(diagnosis, [file.name for file in files]))
     return [output / "report.md", output / "report.json", *files]
 
 

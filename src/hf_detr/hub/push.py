@@ -1,6 +1,5 @@
 """Pushing a model folder to the Hub: everything in one commit, or nothing."""
 
-import json
 import re
 import shutil
 import tempfile
@@ -23,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from yaml import YAMLError
 
+from ..files import read_json
 from ..modeling.configuration import HfDetrConfig
 from .model_card import CARD_NAME, card_for_repository, card_without_evidence
 from .remote_code import add_code, code_files
@@ -151,14 +151,14 @@ def model_files(folder: Path) -> dict[str, Path]:
     if not config.is_file():
         unfinished = "; its run is unfinished: complete it with --resume" if (folder / "checkpoints").is_dir() else ""
         raise ValueError(f"{folder} is no finished model: {CONFIG_NAME} is missing{unfinished}")
-    model_type = _read_json(config).get("model_type")
+    model_type = read_json(config).get("model_type")
     if model_type != "hf_detr":
         raise ValueError(f"{config}: expected a model of type 'hf_detr', found {model_type!r}")
     paths = [CONFIG_NAME, IMAGE_PROCESSOR_NAME, *_weights(folder)]
     for path in paths:
         if not (folder / path).is_file():
             raise ValueError(f"{folder} is no finished model: {path} is missing")
-    _read_json(folder / IMAGE_PROCESSOR_NAME)
+    read_json(folder / IMAGE_PROCESSOR_NAME)
     for path in paths:
         if path.endswith(".safetensors"):
             _check_weights(folder / path)
@@ -251,7 +251,7 @@ def _weights(folder: Path) -> list[str]:
     index = folder / SAFE_WEIGHTS_INDEX_NAME
     if (folder / SAFE_WEIGHTS_NAME).is_file() or not index.is_file():
         return [SAFE_WEIGHTS_NAME]
-    shards = _read_json(index).get("weight_map")
+    shards = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
         raise ValueError(f"{index}: expected a 'weight_map' of tensors to files")
     return [SAFE_WEIGHTS_INDEX_NAME, *sorted(set(shards.values()))]
@@ -272,13 +272,3 @@ def _linked_files(folder: Path) -> list[str]:
     files = [(link, (folder / link).resolve()) for link in links if "://" not in link]
     root = folder.resolve()
     return [file.relative_to(root).as_posix() for _, file in files if file.is_file() and root in file.parents]
-
-
-def _read_json(file: Path) -> dict:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file}: expected a JSON object, found {type(content).__name__}")
-    return content

@@ -1,6 +1,5 @@
 """Models saved with the code they run on, for whoever loads them without this package (`trust_remote_code=True`)."""
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ from transformers import BaseImageProcessor
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME
 
+from ..files import read_json, write_json
 from ..modeling import configuration, detection, detr
 from ..modeling.pretrained import HfDetrPreTrainedModel
 from ..processing import image_processing
@@ -81,7 +81,4 @@ def code_files() -> list[Path]:
 
 def _add(file: Path, **fields: Any) -> None:
     """Add fields to a JSON file, which is replaced whole."""
-    content = json.loads(file.read_text(encoding="utf-8")) | fields
-    beside = file.with_name(f"{file.name}.new")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, file)
+    write_json(file, read_json(file) | fields, indent=2)  # as transformers writes it

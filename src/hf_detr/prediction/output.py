@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from hf_detr.files import replace_file
+from hf_detr.files import read_json, replace_file, write_json
 
 from .chunks import Chunk, Row
 from .sources import Stream
@@ -116,7 +116,7 @@ class OutputFolder:
                 raise ValueError(f"{self.parts} holds parts of a run without its {self.manifest.name}; {remedy}")
             return None
         try:
-            held = json.loads(self.manifest.read_text(encoding="utf-8"))
+            held = read_json(self.manifest)
             summary = held.pop("finished")
             before = Manifest(**held)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -232,9 +232,3 @@ def write_rows(rows: Iterator[dict[str, Any]], path: Path) -> None:
             file.write(separator + json.dumps(row))
             separator = ",\n"
         file.write("\n]\n" if separator != "[\n" else "[]\n")
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file."""
-    text = json.dumps(content, indent=1)
-    replace_file(path, lambda beside: beside.write_text(text, encoding="utf-8"))

@@ -19,6 +19,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from hf_detr.data.drawing import draw_detections
 from hf_detr.data.schema import DataError
 from hf_detr.files import replace_file
+from hf_detr.machine import cores
 from hf_detr.ranks import from_rank_0, local_rank, one_rank_first, process_group, rank, wait_for_all, world_size
 
 from .chunks import BrokenSource, ChunkReader, FinishedChunk, PreparedBatch, as_it_is, divide
@@ -128,8 +129,8 @@ def fingerprint(model: PreTrainedModel, image_processor: BaseImageProcessor) -> 
 
 def default_workers(num_chunks: int) -> int:
     """Return how many processes shall read images for a rank; none where there is little to read."""
-    cores = (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return 0 if num_chunks < 2 else min(MOST_WORKERS, max(1, cores // 2), num_chunks)
+    share = cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return 0 if num_chunks < 2 else min(MOST_WORKERS, max(1, share // 2), num_chunks)
 
 
 def _detect_share(

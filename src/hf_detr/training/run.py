@@ -1,18 +1,12 @@
 """One training run, from a data folder to a model folder; `hf-detr train` and `hf-detr demo` are this."""
 
-import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import BaseImageProcessor, PreTrainedModel, TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer import TRAINER_STATE_NAME
 
 from hf_detr.data import (
     PLAIN_AUGMENTATION,
@@ -24,8 +18,6 @@ from hf_detr.data import (
     load_streaming_data,
     undecoded,
 )
-from hf_detr.hub.evidence import CardEvidence, evidence_of, recipe_of
-from hf_detr.hub.model_card import build_model_card
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.processing.image_processing import HfDetrImageProcessor
@@ -33,75 +25,14 @@ from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments
 from .callbacks import EarlyStopping, PredictionPictures, ResultFiles
+from .model_folder import check_output, prepare_output, save_model_folder
+from .options import RunOptions, check_trackers
 from .recipe import SMALL_PRESETS, default_augmentation, default_image_size, training_arguments
 from .settings import check_settings
 from .trainer import HfDetrTrainer
 
-# Published: the longest edge is at most 1333 pixels where the shortest is 800.
 LONGEST_TO_SHORTEST = 1333 / 800
-TRACKERS = ("tensorboard", "trackio", "wandb")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What a run is made of; None stands for the recipe's choice.
-
-    Attributes:
-        data: a folder of detection data, or "synthetic"; see `load_detection_data`.
-        output: the model folder to write.
-        preset: the model to build.
-        model: a folder or repository to start from instead of a new model.
-        epochs, steps, batch_size, learning_rate: see `training_arguments`.
-        streaming: read the training data as they arrive; see `load_streaming_data`. Needs `steps`.
-        image_size: the shortest edge of the images in pixels.
-        config_overrides: other fields of the model's configuration, by name.
-        augmentation: one of `AUGMENTATIONS`; it gives way to `PLAIN_AUGMENTATION` in the last epochs.
-        seed: of everything random.
-        ema: evaluate and save a moving average of the weights.
-        patience: stop after this many evaluations in a row without a better AP; None trains to the end.
-        report_to: experiment trackers among `TRACKERS`, separated by commas. TensorBoard's files are in
-            `output/tensorboard`.
-        pretrained_backbone: start from timm's pretrained weights.
-        overwrite: replace a model that `output` already holds.
-        resume: go on with an interrupted run in `output`; all else must be as it was.
-        command: what the model card quotes.
-    """
-
-    data: str
-    output: Path
-    preset: str = "tiny"
-    model: str | None = None
-    epochs: int | None = None
-    steps: int | None = None
-    streaming: bool = False
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    image_size: int | None = None
-    config_overrides: Mapping[str, Any] = field(default_factory=dict)
-    augmentation: str | None = None
-    seed: int = 0
-    ema: bool = True
-    patience: int | None = None
-    report_to: str | None = None
-    pretrained_backbone: bool | None = None
-    overwrite: bool = False
-    resume: bool = False
-    command: str | None = None
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of the unfinished run."""
-        return self.output / "checkpoints"
-
-    @property
-    def pictures(self) -> Path:
-        """The folder of detections beside ground truth."""
-        return self.output / "pictures"
-
-    @property
-    def trackers(self) -> list[str]:
-        """The names in `report_to`."""
-        return [name.strip() for name in (self.report_to or "").split(",") if name.strip()]
+"""Published: the longest edge of an image is at most 1333 pixels where the shortest is 800."""
 
 
 def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ()) -> dict[str, Any]:
@@ -175,63 +106,6 @@ def _rows_of(stream: IterableDataset) -> Iterator[dict[str, Any]]:
     yield from stream
 
 
-def prepare_output(options: RunOptions) -> None:
-    """Make the output folder, emptied of what `overwrite` replaces."""
-    if options.overwrite:
-        for folder in (options.checkpoints, options.pictures):
-            shutil.rmtree(folder, ignore_errors=True)
-    options.output.mkdir(parents=True, exist_ok=True)
-
-
-def check_output(options: RunOptions) -> str | None:
-    """Check that the output folder may be written to; return the checkpoint to resume from, if any.
-
-    Raises:
-        ValueError: it holds a model or an unfinished run and the options do not say what to do, or nothing to resume.
-    """
-    folder = options.output
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file; expected a folder for the model")
-    has_model = (folder / "config.json").exists()
-    checkpoint = last_complete_checkpoint(options.checkpoints)
-    if options.resume:
-        if checkpoint is None:
-            raise ValueError(f"{folder} holds no unfinished run to resume")
-        return checkpoint
-    if not options.overwrite and (has_model or checkpoint):
-        held = "a model" if has_model else "an unfinished run"
-        remedy = "--overwrite to replace it" + ("" if checkpoint is None else ", or --resume to go on with it")
-        raise ValueError(f"{folder} already holds {held}; add {remedy}")
-    return None
-
-
-def last_complete_checkpoint(folder: Path) -> str | None:
-    """Return the newest checkpoint in a folder that was written to its end, if any."""
-
-    def is_complete(checkpoint: Path) -> bool:
-        try:  # written last
-            json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return True
-
-    steps = {int(path.name.removeprefix("checkpoint-")): path for path in folder.glob("checkpoint-[0-9]*")}
-    return next((str(steps[step]) for step in sorted(steps, reverse=True) if is_complete(steps[step])), None)
-
-
-def check_trackers(names: Sequence[str]) -> None:
-    """Check that the experiment trackers are known and installed.
-
-    Raises:
-        ValueError: one is not.
-    """
-    for name in names:
-        if name not in TRACKERS:
-            raise ValueError(f"--report-to {name}: expected some of {', '.join(TRACKERS)}, separated by commas")
-        if find_spec(name) is None:
-            raise ValueError(f"--report-to {name}: {name} is not installed; pip install {name}")
-
-
 def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrainedModel, BaseImageProcessor]:
     """Build the model that the options name, for the classes of the data, and its image processor."""
     classes: dict[str, Any] = {
@@ -301,39 +175,3 @@ def build_trainer(
         if isinstance(callback, TensorBoardCallback):  # its own choice is among the checkpoints, which are removed
             callback.logging_dir = str(options.output / "tensorboard")
     return trainer
-
-
-def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> None:
-    """Write weights, configuration, image processor and model card; a folder with `config.json` is complete."""
-    if not trainer.is_world_process_zero():
-        return
-    beside = options.output / ".model.partial"
-    shutil.rmtree(beside, ignore_errors=True)
-    trainer.model.save_pretrained(beside)
-    trainer.processing_class.save_pretrained(beside)
-    build_model_card(card_evidence(options, trainer, result)).save(beside / "README.md")
-    for file in sorted(beside.iterdir(), key=lambda file: file.name == "config.json"):
-        os.replace(file, options.output / file.name)
-    beside.rmdir()
-    shutil.rmtree(options.checkpoints)
-
-
-def card_evidence(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> CardEvidence:
-    """Collect what the model card says about a finished run."""
-    is_synthetic, is_folder = options.data.startswith("synthetic"), Path(options.data).exists()
-    name, _, _ = options.data.partition(":")  # "synthetic:500", or a subset on the Hub
-    return evidence_of(
-        trainer,
-        result,
-        model_id=str(options.output),
-        preset=options.preset if options.model is None else None,
-        base_model=options.model,
-        dataset_name=Path(options.data).resolve().name if is_folder and not is_synthetic else name,
-        dataset_id=None if is_folder or is_synthetic else name,
-        recipe=recipe_of(trainer) | {"augmentation": options.augmentation},
-        command=options.command,
-        samples={
-            f"{options.pictures.name}/{path.name}": "ground truth and detections"
-            for path in sorted(options.pictures.glob("*.jpg"))
-        },
-    )

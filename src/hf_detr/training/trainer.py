@@ -15,6 +15,7 @@ from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_detr.data import DetectionCollator, category_names
+from hf_detr.hub.model_card import CARD_NAME, build_model_card
 
 from ..acceleration.training import faster_training
 from ..evaluation.detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
@@ -22,6 +23,7 @@ from ..evaluation.packed_labels import pack_labels
 from .arguments import HfDetrTrainingArguments
 from .callbacks import LossProgress
 from .ema import TRAINING_WEIGHTS, WeightAverage
+from .evidence import evidence_of
 from .finite_steps import FiniteSteps, NonFiniteLossError
 from .matching_stability import MatchingStability
 from .parameter_groups import parameter_groups, report_frozen_class_heads
@@ -393,13 +395,10 @@ class HfDetrTrainer(Trainer):
         """
         if not self.is_world_process_zero():
             return
-        from hf_detr.hub.evidence import evidence_of
-        from hf_detr.hub.model_card import build_model_card
-
         for name in ("model_name", "tags"):
             known.pop(name, None)
         known.setdefault("model_id", self.hub_model_id or str(self.args.output_dir))
-        build_model_card(evidence_of(self, self._result, **known)).save(Path(self.args.output_dir) / "README.md")
+        build_model_card(evidence_of(self, self._result, **known)).save(Path(self.args.output_dir) / CARD_NAME)
 
 
 def _step_totals(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:

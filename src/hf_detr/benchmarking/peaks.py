@@ -1,46 +1,13 @@
-"""What the machine is and what it can do at best."""
+"""The most arithmetic that this machine does in a second: the ceiling that measured models are held against."""
 
-import os
-import platform
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
 from torch.nn import functional as F
 
 from hf_detr.acceleration.dtypes import is_fast_with_bfloat16
-from hf_detr.hub.evidence import processor_name
-
-PACKAGES = (
-    "hf-detr", "torch", "torchvision", "transformers", "timm", "numba", "triton", "faster-coco-eval", "pycocotools",
-    "ultralytics", "rfdetr",
-)  # fmt: skip
-
-
-def describe(device: str) -> dict[str, Any]:
-    """The machine, the versions of what runs on it, and how busy it is with other work."""
-    return {
-        "processor": processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "platform": platform.platform(terse=True),
-        "versions": {"python": platform.python_version(), **installed(PACKAGES)},
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "malloc": {name: value for name, value in os.environ.items() if name.startswith(("MALLOC_", "LD_PRELOAD"))},
-    }
-
-
-def installed(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of those packages that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def dtypes(device: str) -> tuple[str, ...]:

@@ -1,0 +1,48 @@
+"""What a command says: on the terminal of rank 0, and about an error one line, from whichever rank meets it first."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import typer
+from rich.console import Console
+
+from .ranks import first_to_report, rank
+
+console = Console(quiet=rank() != 0)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn an error that a user can mend into one line and exit code 2."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # for reading and writing weights, a moment
+    if rank() != 0:
+        warnings.simplefilter("ignore")
+        logging.set_verbosity_error()
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        report_once(without_traceback(str(error)))
+        raise typer.Exit(2) from error
+    except ModuleNotFoundError as error:
+        remedy = "install what training and evaluation need: pip install 'hf-detr[train]'"
+        report_once(f"{error.name} is not installed; {remedy}")
+        raise typer.Exit(2) from error
+    except KeyboardInterrupt as error:
+        report_once("interrupted")
+        raise typer.Exit(130) from error
+
+
+def without_traceback(message: str) -> str:
+    """Return what an error says. The traceback of a loader worker that passed the error on is left out."""
+    if "\nOriginal Traceback" not in message:
+        return message
+    return message.rstrip().splitlines()[-1].partition(": ")[2]
+
+
+def report_once(message: str) -> None:
+    """Print an error, unless another rank has printed the same."""
+    if first_to_report(message):
+        typer.echo(f"hf-detr: {message}", err=True)

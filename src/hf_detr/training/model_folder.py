@@ -1,0 +1,96 @@
+"""The model folder of a run: what a run may replace there, where it goes on, and what it leaves there."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer import TRAINER_STATE_NAME
+
+from hf_detr.files import read_json
+from hf_detr.hub.evidence import CardEvidence
+from hf_detr.hub.model_card import CARD_NAME, build_model_card
+
+from .evidence import evidence_of, recipe_of
+from .options import RunOptions
+from .trainer import HfDetrTrainer
+
+
+def prepare_output(options: RunOptions) -> None:
+    """Make the output folder, emptied of what `overwrite` replaces."""
+    if options.overwrite:
+        for folder in (options.checkpoints, options.pictures):
+            shutil.rmtree(folder, ignore_errors=True)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+
+def check_output(options: RunOptions) -> str | None:
+    """Check that the output folder may be written to; return the checkpoint to resume from, if any.
+
+    Raises:
+        ValueError: it holds a model or an unfinished run and the options do not say what to do, or nothing to resume.
+    """
+    folder = options.output
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; expected a folder for the model")
+    has_model = (folder / "config.json").exists()
+    checkpoint = last_complete_checkpoint(options.checkpoints)
+    if options.resume:
+        if checkpoint is None:
+            raise ValueError(f"{folder} holds no unfinished run to resume")
+        return checkpoint
+    if not options.overwrite and (has_model or checkpoint):
+        held = "a model" if has_model else "an unfinished run"
+        remedy = "--overwrite to replace it" + ("" if checkpoint is None else ", or --resume to go on with it")
+        raise ValueError(f"{folder} already holds {held}; add {remedy}")
+    return None
+
+
+def last_complete_checkpoint(folder: Path) -> str | None:
+    """Return the newest checkpoint in a folder that was written to its end, if any."""
+
+    def is_complete(checkpoint: Path) -> bool:
+        try:  # written last
+            read_json(checkpoint / TRAINER_STATE_NAME)
+        except (OSError, ValueError):
+            return False
+        return True
+
+    steps = {int(path.name.removeprefix("checkpoint-")): path for path in folder.glob("checkpoint-[0-9]*")}
+    return next((str(steps[step]) for step in sorted(steps, reverse=True) if is_complete(steps[step])), None)
+
+
+def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> None:
+    """Write weights, configuration, image processor and model card; a folder with `config.json` is complete."""
+    if not trainer.is_world_process_zero():
+        return
+    beside = options.output / ".model.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    trainer.model.save_pretrained(beside)
+    trainer.processing_class.save_pretrained(beside)
+    build_model_card(card_evidence(options, trainer, result)).save(beside / CARD_NAME)
+    for file in sorted(beside.iterdir(), key=lambda file: file.name == "config.json"):
+        os.replace(file, options.output / file.name)
+    beside.rmdir()
+    shutil.rmtree(options.checkpoints)
+
+
+def card_evidence(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> CardEvidence:
+    """Collect what the model card says about a finished run."""
+    is_synthetic, is_folder = options.data.startswith("synthetic"), Path(options.data).exists()
+    name, _, _ = options.data.partition(":")  # "synthetic:500", or a subset on the Hub
+    return evidence_of(
+        trainer,
+        result,
+        model_id=str(options.output),
+        preset=options.preset if options.model is None else None,
+        base_model=options.model,
+        dataset_name=Path(options.data).resolve().name if is_folder and not is_synthetic else name,
+        dataset_id=None if is_folder or is_synthetic else name,
+        recipe=recipe_of(trainer) | {"augmentation": options.augmentation},
+        command=options.command,
+        samples={
+            f"{options.pictures.name}/{path.name}": "ground truth and detections"
+            for path in sorted(options.pictures.glob("*.jpg"))
+        },
+    )
