@@ -80,9 +80,8 @@ def test_code_is_added_only_when_asked(hub: HubServer, api: HfApi, folder: Path)
     push_folder(folder, REPO, api=api, with_code=True)
     files = hub.head(REPO).files
     assert set(files) == PUSHED | HUBS_OWN | {file.name for file in code_files()}
-    assert (
-        json.loads(files["config.json"])["auto_map"]["AutoModelForObjectDetection"] == "detr.HfDetrForObjectDetection"
-    )
+    auto_map = json.loads(files["config.json"])["auto_map"]
+    assert auto_map["AutoModelForObjectDetection"] == "detection.HfDetrForObjectDetection"
     assert "AutoImageProcessor" in json.loads(files["preprocessor_config.json"])["auto_map"]
     assert "trust_remote_code=True" in files["README.md"].decode()
     assert "auto_map" not in (folder / "config.json").read_text()
