@@ -80,6 +80,7 @@ def test_an_unknown_field_in_a_saved_file_is_refused(tmp_path: Path):
         ({"denoising": "dn"}, "query_position='sine'"),
         ({"denoising": "dn", "query_position": "sine", "query_reference": "box"}, "allowed are 'focal', 'varifocal'"),
         ({"class_cost_position_power": -1}, "class_cost_position_power=-1"),
+        ({"category_ids": {"cat": 3, "dog": 3}}, "'dog': 3}: each class needs an id of its own"),
         ({"num_one_to_many_queries": -5}, "num_one_to_many_queries=-5"),
         ({"one_to_many_repeats": 0}, "one_to_many_repeats=0"),
         ({"num_one_to_many_queries": 10}, "num_one_to_many_queries=10 needs a sigmoid"),
@@ -97,3 +98,9 @@ def test_an_undefined_choice_names_field_and_value(fields: dict):
     (field, value), *_ = fields.items()
     with pytest.raises(Exception, match=f"{field}(.|\n)*{value}"):
         HfDetrConfig(**fields)
+
+
+def test_category_ids_of_the_data_are_saved_with_the_model(tmp_path: Path):
+    ids = {"cat": 18, "dog": "d-2"}
+    HfDetrConfig(id2label={0: "cat", 1: "dog"}, category_ids=ids).save_pretrained(tmp_path)
+    assert HfDetrConfig.from_pretrained(tmp_path).category_ids == ids

@@ -89,6 +89,8 @@ class HfDetrConfig(PreTrainedConfig):
             else. Varifocal loss takes only the complement.
         auxiliary_loss: supervise every decoder layer, not only the last.
         learning_rate_multipliers: published learning-rate factors, by substring of the parameter name.
+        category_ids: the id that the data set gives each class, by the name of the class. Detections are written with
+            these ids, so that they can be scored against the data set's own files. None: the labels are the ids.
 
     Raises:
         ValueError: for an unknown field, an undefined value, or choices that mean nothing together.
@@ -170,6 +172,7 @@ class HfDetrConfig(PreTrainedConfig):
     focal_alpha: float | int = 0.25
     auxiliary_loss: bool = True
     learning_rate_multipliers: dict | None = None
+    category_ids: dict[str, int | str] | None = None
 
     def __post_init__(self, **kwargs: Any):
         self._reject_unknown(kwargs)
@@ -244,6 +247,10 @@ class HfDetrConfig(PreTrainedConfig):
                 self.num_one_to_many_queries < 0 or self.one_to_many_repeats < 1,
                 f"num_one_to_many_queries={self.num_one_to_many_queries} and one_to_many_repeats="
                 f"{self.one_to_many_repeats}: at least 0 and 1 are needed.",
+            ),
+            (
+                len(set((self.category_ids or {}).values())) < len(self.category_ids or {}),
+                f"category_ids={self.category_ids}: each class needs an id of its own.",
             ),
             (
                 self.class_cost_position_power < 0,
