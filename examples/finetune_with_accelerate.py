@@ -49,16 +49,13 @@ def main() -> None:
     names = category_names(data["train"])
     config = HfDetrConfig.from_preset(options.preset, id2label=dict(enumerate(names)))
     model = HfDetrForObjectDetection(config)
-    size = {"shortest_edge": options.image_size, "longest_edge": round(options.image_size * 1333 / 800)}
-    image_processor = HfDetrImageProcessor(
-        size=size, classification="softmax" if config.classification == "softmax" else "sigmoid"
-    )
+    image_processor = HfDetrImageProcessor.for_config(config, size=options.image_size)
 
     train_loader = DataLoader(
         undecoded(data["train"]),
         batch_size=options.batch_size,
         shuffle=True,
-        collate_fn=DetectionCollator(image_processor, DetrAugmentation(**size)),
+        collate_fn=DetectionCollator(image_processor, DetrAugmentation(**dict(image_processor.size))),
     )
     validation_loader = DataLoader(
         undecoded(data["validation"]), batch_size=options.batch_size, collate_fn=DetectionCollator(image_processor)

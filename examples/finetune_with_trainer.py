@@ -49,10 +49,7 @@ def main() -> None:
     else:
         config = HfDetrConfig.from_preset(options.preset, **classes)
         model = HfDetrForObjectDetection(config)
-        image_processor = HfDetrImageProcessor(
-            size={"shortest_edge": options.image_size, "longest_edge": round(options.image_size * 1333 / 800)},
-            classification="softmax" if config.classification == "softmax" else "sigmoid",
-        )
+        image_processor = HfDetrImageProcessor.for_config(config, size=options.image_size)
 
     # 3. Training. The defaults of these arguments are those of the DETR papers.
     args = HfDetrTrainingArguments(
@@ -69,8 +66,7 @@ def main() -> None:
         load_best_model_at_end=True,
         metric_for_best_model="AP",
     )
-    size = dict(image_processor.size)
-    augmentation = DetrAugmentation(size["shortest_edge"], size["longest_edge"])
+    augmentation = DetrAugmentation(**dict(image_processor.size))
     trainer = HfDetrTrainer(
         model,
         args,

@@ -25,6 +25,7 @@ from hf_detr.data import DetectionCollator, build_augmentation, load_detection_d
 from hf_detr.data.augmentation.published import BEFORE_CROP_FRACTIONS, CROP_FRACTIONS, RESIZE_FRACTIONS
 from hf_detr.machine import describe
 from hf_detr.processing.image_processing import HfDetrImageProcessor
+from hf_detr.processing.sizes import published_size
 from hf_detr.terminal import clear_errors
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
@@ -131,10 +132,10 @@ def main(
     """Measure, and print a table."""
     torch.set_num_threads(1)
     numbers = workers or WORKERS
-    edges = (image_size, round(image_size * 1333 / 800))
+    edges = tuple(published_size(image_size).values())
     with clear_errors():
         dataset = undecoded(load_detection_data(data)["train"])
-    processor = HfDetrImageProcessor(size={"shortest_edge": edges[0], "longest_edge": edges[1]})
+    processor = HfDetrImageProcessor(size=published_size(image_size))
     pipelines: dict[str, Callable] = {PEER: TorchvisionPipeline(*edges)}
     for name in ("published", "strong"):
         pipelines[name] = DetectionCollator(processor, build_augmentation(name, *edges, dataset))

@@ -7,6 +7,7 @@ from importlib import import_module
 from hf_detr import HfDetrImageProcessor, HfDetrImageProcessorPil
 from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Work
 from hf_detr.benchmarking.scenes import picture
+from hf_detr.processing.sizes import SHORTEST_EDGE, published_size
 
 PROCESSORS = {
     "hf_detr": HfDetrImageProcessor,
@@ -19,7 +20,7 @@ PROCESSORS = {
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
     """Pictures of 640 x 480 to 1066 x 800; when quick, 64 x 48 to 106 x 80."""
     scale = 0.1 if options.quick else 1
-    size = {"shortest_edge": round(800 * scale), "longest_edge": round(1333 * scale)}
+    size = published_size(round(SHORTEST_EDGE * scale))
     width, height = round(640 * scale), round(480 * scale)
     for batch in (1, 8):
         contestants = [

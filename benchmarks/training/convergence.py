@@ -89,10 +89,7 @@ def train_preset(
     data = load_detection_data(source, seed=seed)
     set_seed(seed)
     model = reduced(model_name, category_names(data["train"]))
-    image_processor = HfDetrImageProcessor(
-        size={"shortest_edge": size, "longest_edge": size},
-        classification="softmax" if model.config.classification == "softmax" else "sigmoid",
-    )
+    image_processor = HfDetrImageProcessor.for_config(model.config, size={"shortest_edge": size, "longest_edge": size})
     with tempfile.TemporaryDirectory() as folder:
         trainer = HfDetrTrainer(
             model,

@@ -26,6 +26,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_STD
 from hf_detr.acceleration.heap import freed_memory_is_kept
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.processing.image_processing import HfDetrImageProcessor, HfDetrImageProcessorPil
+from hf_detr.processing.post_processing import detect_objects
 
 BACKENDS = [HfDetrImageProcessor, HfDetrImageProcessorPil]
 SMALL = {"shortest_edge": 48, "longest_edge": 80}
@@ -232,6 +233,46 @@ def test_numpy_output(backend):
     batch = backend(size=SMALL)(photo(50, 70), coco(thing()), return_tensors="np")
     assert isinstance(batch["pixel_values"], np.ndarray)
     assert isinstance(batch["labels"][0]["boxes"], np.ndarray)
+
+
+def test_pad_joins_what_was_prepared_one_by_one(backend):
+    """As collate functions of notebooks call it, whether for tensors or arrays."""
+    processor = backend(size=SMALL)
+    pictures = [photo(480, 640, seed=1), photo(300, 100, seed=2), photo(64, 64, seed=3)]
+    together = processor(pictures, return_tensors="pt")
+    alone = [processor(picture, return_tensors="pt")["pixel_values"].squeeze() for picture in pictures]
+    joined = processor.pad(alone, return_tensors="pt")
+    assert list(joined) == ["pixel_values", "pixel_mask"]
+    assert torch.equal(joined["pixel_values"], together["pixel_values"])
+    assert torch.equal(joined["pixel_mask"], together["pixel_mask"])
+    assert joined["pixel_mask"].dtype == torch.int64
+    arrays = processor.pad([image.numpy() for image in alone], return_tensors="np", return_pixel_mask=False)
+    assert list(arrays) == ["pixel_values"]
+    assert np.array_equal(arrays["pixel_values"], together["pixel_values"].numpy())
+
+
+def test_pad_uses_the_canvas_of_the_processor(backend):
+    images = [torch.ones(3, 20, 30), torch.ones(3, 24, 10)]
+    assert backend(size=SMALL, size_divisor=32).pad(images)["pixel_values"].shape == (2, 3, 32, 32)
+    assert backend(size=SMALL, pad_size={"height": 40, "width": 50}).pad(images)["pixel_mask"].shape == (2, 40, 50)
+    assert backend(size={"longest_edge": 60}).pad(images)["pixel_values"].shape == (2, 3, 60, 60)
+    asked = backend(size=SMALL).pad(images, pad_size={"height": 25, "width": 33})
+    assert asked["pixel_mask"].sum((1, 2)).tolist() == [600, 240]
+    assert asked["pixel_values"].shape == (2, 3, 25, 33)
+
+
+@pytest.mark.parametrize(
+    ("images", "pad_size", "message"),
+    [
+        ([], None, r"expected \(C, h, w\) each.*got shapes \[\]"),
+        ([torch.ones(1, 3, 4, 5)], None, r"got shapes \[\(1, 3, 4, 5\)\]"),
+        ([torch.ones(3, 4, 5), torch.ones(1, 4, 5)], None, "equally many channels"),
+        ([torch.ones(3, 4, 5)], {"height": 4, "width": 4}, r"\(4, 4\) is smaller than .*\(4, 5\)"),
+    ],
+)
+def test_what_cannot_be_padded(backend, images, pad_size, message):
+    with pytest.raises(ValueError, match=message):
+        backend(size=SMALL).pad(images, pad_size)
 
 
 # --- what can be read
@@ -541,103 +582,16 @@ def test_bad_segmentations_name_the_image_and_the_field(backend, segmentation):
 # --- predictions
 
 
-def predictions(batch_size=2, queries=12, classes=5, seed=0, dtype=torch.float32):
-    generator = torch.Generator().manual_seed(seed)
-    centres = torch.rand(batch_size, queries, 2, generator=generator) * 0.4 + 0.3
-    sides = torch.rand(batch_size, queries, 2, generator=generator) * 0.4
-    logits = torch.randn(batch_size, queries, classes, generator=generator) * 3
-    return SimpleNamespace(logits=logits.to(dtype), pred_boxes=torch.cat([centres, sides], -1).to(dtype))
-
-
-@pytest.mark.parametrize("as_tensor", [True, False])
-def test_softmax_detections_equal_those_of_transformers(backend, as_tensor):
-    outputs, target_sizes = predictions(), [(480, 640), (33, 21)]
-    sizes = torch.tensor(target_sizes) if as_tensor else target_sizes
-    ours = backend().post_process_object_detection(outputs, 0.3, sizes)
-    theirs = DetrImageProcessor().post_process_object_detection(outputs, 0.3, target_sizes)
-    for found, expected in zip(ours, theirs, strict=True):
-        assert 0 < len(found["scores"]) < 12
-        order = expected["scores"].argsort(descending=True)
-        for key in ("scores", "labels", "boxes"):
-            torch.testing.assert_close(found[key], expected[key][order])
-
-
-@pytest.mark.parametrize("top_k", [1, 7, 100])
-def test_sigmoid_detections_equal_those_of_transformers(backend, top_k):
-    outputs, target_sizes = predictions(queries=30), [(480, 640), (33, 21)]
-    processor = backend(classification="sigmoid")
-    ours = processor.post_process_object_detection(outputs, 0.2, target_sizes, top_k=top_k)
-    theirs = DeformableDetrImageProcessor().post_process_object_detection(outputs, 0.2, target_sizes, top_k=top_k)
-    for found, expected in zip(ours, theirs, strict=True):
-        assert len(found["scores"]) > 0
-        for key in ("scores", "labels", "boxes"):
-            torch.testing.assert_close(found[key], expected[key])
-
-
-def test_the_two_classifiers_differ_where_they_should(backend):
+def test_predictions_are_read_by_the_classifier_of_the_processor(backend):
     # one query, sure of class 1 and fairly sure of class 2; for softmax, class 2 is "no object"
-    outputs = SimpleNamespace(
-        logits=torch.tensor([[[-9.0, 4.0, 3.0]]]), pred_boxes=torch.tensor([[[0.5, 0.5, 0.5, 0.5]]])
-    )
-    [softmax] = backend().post_process_object_detection(outputs)
-    [sigmoid] = backend(classification="sigmoid").post_process_object_detection(outputs)
-    assert softmax["labels"].tolist() == [1]
-    assert sigmoid["labels"].tolist() == [1, 2]
-    assert sigmoid["boxes"].tolist() == [[0.25, 0.25, 0.75, 0.75]] * 2  # relative without target sizes
-
-
-def test_how_many_detections(backend):
-    outputs = predictions(queries=60, classes=5)
-    softmax = backend().post_process_object_detection(outputs, threshold=0)
-    sigmoid = backend(classification="sigmoid").post_process_object_detection(outputs, threshold=0)
-    fewer = backend().post_process_object_detection(outputs, threshold=0, top_k=3)
-    assert [len(found["scores"]) for found in softmax + sigmoid + fewer] == [60, 60, 100, 100, 3, 3]
-    torch.testing.assert_close(fewer[0]["scores"], softmax[0]["scores"][:3])
-    assert (softmax[0]["scores"].diff() <= 0).all()
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("classification", ["softmax", "sigmoid"])
-def test_half_precision_predictions_are_processed_in_float32(backend, dtype, classification):
-    processor = backend(classification=classification)
-    half = predictions(dtype=dtype)
-    single = SimpleNamespace(logits=half.logits.float(), pred_boxes=half.pred_boxes.float())
-    sizes = torch.tensor([[480, 640], [4000, 3000]], dtype=torch.int32)
-    for found, expected in zip(
-        processor.post_process_object_detection(half, 0.1, sizes),
-        processor.post_process_object_detection(single, 0.1, sizes),
-        strict=True,
-    ):
-        assert found["boxes"].dtype == found["scores"].dtype == torch.float32
-        assert torch.equal(found["boxes"], expected["boxes"])
-
-
-def test_boxes_are_clipped_to_the_image(backend):
-    outputs = SimpleNamespace(logits=torch.tensor([[[9.0, 0.0]]]), pred_boxes=torch.tensor([[[0.9, 0.1, 0.6, 0.4]]]))
-    [found] = backend().post_process_object_detection(outputs, 0.5, [(100, 200)])
-    torch.testing.assert_close(found["boxes"], torch.tensor([[120.0, 0.0, 200.0, 30.0]]))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"target_sizes": [(1, 2)]}, r"each of 2 image\(s\)"),
-        ({"target_sizes": torch.ones(3, 2)}, r"got shape \(3, 2\)"),
-        ({"target_sizes": torch.ones(2)}, r"got shape \(2,\)"),
-        ({"target_sizes": [(1, 2), (1, 2, 3)]}, "per image"),
-        ({"target_sizes": [480, 640]}, "per image"),
-        ({"top_k": 0}, "top_k"),
-    ],
-)
-def test_arguments_that_do_not_fit_the_predictions(backend, changes, message):
-    with pytest.raises(ValueError, match=message):
-        backend().post_process_object_detection(predictions(), **changes)
-
-
-def test_predictions_that_do_not_fit_together(backend):
-    outputs = SimpleNamespace(logits=torch.zeros(2, 3, 4), pred_boxes=torch.zeros(2, 5, 4))
-    with pytest.raises(ValueError, match=r"\(2, 3, 4\) and \(2, 5, 4\)"):
-        backend().post_process_object_detection(outputs)
+    logits, boxes = torch.tensor([[[-9.0, 4.0, 3.0]]]), torch.tensor([[[0.5, 0.5, 0.5, 0.5]]])
+    outputs = SimpleNamespace(logits=logits, pred_boxes=boxes)
+    arguments = {"threshold": 0.6, "target_sizes": [(10, 20)], "top_k": 5}
+    for classification, labels in (("softmax", [1]), ("sigmoid", [1, 2])):
+        [found] = backend(classification=classification).post_process_object_detection(outputs, **arguments)
+        assert found["labels"].tolist() == labels
+        [expected] = detect_objects(logits, boxes, classification, **arguments)
+        assert all(torch.equal(found[key], expected[key]) for key in ("scores", "labels", "boxes"))
 
 
 # --- with transformers

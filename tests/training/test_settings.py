@@ -49,6 +49,7 @@ def test_what_cannot_be_read_is_quoted(settings: list[str], message: str):
         ({"num_queries": "many"}, "num_queries.*many"),
         ({"dilation": "True"}, "dilation.*True"),
         ({"classification": "hinge"}, "classification.*hinge"),
+        ({"num_channels": 4}, "num_channels=4: must be 3, as pictures of data sets are read as RGB"),
         ({"num_one_to_many_queries": 10, "one_to_many_repeats": 0}, "one_to_many_repeats=0"),
     ],
 )

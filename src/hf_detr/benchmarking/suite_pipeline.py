@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from transformers import pipeline
 
-from hf_detr import HfDetrImageProcessor
+from hf_detr import HfDetrConfig, HfDetrImageProcessor
+from hf_detr.processing.sizes import published_size
 
 from .contest import BenchOptions, Comparison, Contestant, Lap, Work
 from .models import optimised, our_model
@@ -27,14 +28,12 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
     The second comparison leaves the network out: a stand-in returns what it once returned, so what is left is reading
     the file, the image processor, and what is made of the outputs.
     """
-    size = (
-        {"shortest_edge": 64, "longest_edge": 107} if options.quick else {"shortest_edge": 800, "longest_edge": 1333}
-    )
+    size = published_size(64) if options.quick else published_size()
     for preset in options.presets or PRESETS:
         for title, forward in (("whole", True), ("all but the forward pass", False)):
             make = partial(detection, options=options, size=size, forward=forward)
             ours = partial(our_model, preset)
-            processor = partial(HfDetrImageProcessor, size=size, classification=classification(preset))
+            processor = partial(our_processor, preset, size)
             contestants = [Contestant("hf_detr", partial(make, ours, processor))]
             if forward:
                 contestants.append(
@@ -46,11 +45,9 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
             yield Comparison(f"{preset}, {title}", [*contestants, theirs], "transformers")
 
 
-def classification(preset: str) -> str:
-    """What the image processor has to know about the classes."""
-    from hf_detr import HfDetrConfig
-
-    return "softmax" if HfDetrConfig.from_preset(preset).classification == "softmax" else "sigmoid"
+def our_processor(preset: str, size: dict[str, int]) -> HfDetrImageProcessor:
+    """The image processor of a preset."""
+    return HfDetrImageProcessor.for_config(HfDetrConfig.from_preset(preset), size)
 
 
 def optimised_model(make: Callable[[], nn.Module]) -> nn.Module:

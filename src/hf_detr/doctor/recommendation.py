@@ -11,13 +11,12 @@ import numpy as np
 import torch
 
 from hf_detr.modeling.configuration import HfDetrConfig
+from hf_detr.processing.sizes import LONGEST_TO_SHORTEST, SHORTEST_EDGE
 from hf_detr.training.recipe import default_image_size, training_arguments
 
 from .examined import ExaminedSplit
 from .findings import Finding, Severity, finding
 
-LONGEST_TO_SHORTEST = 1333 / 800
-"""Published: the longest edge of an image is at most 1333 pixels where the shortest is 800."""
 TINY_SIDE = 8.0
 """Pixels of the resized image. The finest feature map has stride 8: a smaller object has no cell of its own."""
 TINY_SHARE = 0.05
@@ -28,7 +27,7 @@ SMALL_SHARE = 0.05
 """So many objects may be smaller than `SMALL_SIDE`: outliers do not make every image larger."""
 SIZE_STEP = 32
 """Input sizes are multiples of the coarsest backbone stride, so that its map has no half cells."""
-LARGEST_SIZE = 800
+LARGEST_SIZE = SHORTEST_EDGE
 """The published input size; beyond it, tiles of an image cost less than the whole."""
 QUERY_MARGIN = 1.5
 """Queries over the most objects seen in an image: every object needs a query to itself, and new images may show

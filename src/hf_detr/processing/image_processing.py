@@ -7,11 +7,11 @@ anything is measured, so `orig_size` and the annotations refer to the displayed 
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import box_convert
 from transformers import BatchFeature
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_transforms import group_images_by_shape, reorder_images
@@ -27,10 +27,11 @@ from transformers.processing_utils import ImagesKwargs, Unpack
 
 from .annotations import Geometry, ImageObjects, make_labels, read_annotations
 from .image_reading import named_images, read_image
-from .pixels import canvas_sizes, normalise, pixel_mask, resize_with_pillow, resized_size
+from .model_settings import classification_of, pixel_statistics
+from .pixels import normalise, on_canvas, pixel_mask, resize_with_pillow
+from .post_processing import Classification, detect_objects
+from .sizes import LONGEST_EDGE, canvas_sizes, published_size, resized_size
 
-# Carion et al. 2020: the shortest side is 800 pixels unless the longest would exceed 1333.
-_DEFAULT_LONGEST_EDGE = 1333
 _SIZE_FORMS = (
     {"shortest_edge", "longest_edge"},
     {"shortest_edge"},
@@ -59,7 +60,7 @@ class HfDetrImageProcessorKwargs(ImagesKwargs, total=False):
 
     max_size: int | None
     size_divisor: int | None
-    classification: Literal["softmax", "sigmoid"] | None
+    classification: Classification | None
     return_segmentation_masks: bool | None
 
 
@@ -68,7 +69,7 @@ class _DetectionProcessing:
 
     valid_kwargs = HfDetrImageProcessorKwargs
     model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012
-    size = {"shortest_edge": 800, "longest_edge": _DEFAULT_LONGEST_EDGE}  # noqa: RUF012
+    size = published_size()
     default_to_square = False
     resample = PILImageResampling.BILINEAR
     image_mean = IMAGENET_DEFAULT_MEAN
@@ -89,6 +90,37 @@ class _DetectionProcessing:
         if unknown:
             raise ValueError(f"{type(self).__name__} has no setting {unknown}; it has {sorted(known)}.")
         super().__init__(**{key: value for key, value in kwargs.items() if key in known})
+
+    @classmethod
+    def for_config(cls, config: Any, size: int | Mapping[str, int] | None = None, **settings: Any) -> Self:
+        """Return the image processor of a new model.
+
+        The classifier and the number of channels are those of the configuration. Mean and standard deviation are
+        what the pretrained weights of its backbone are used to, see `pixel_statistics`.
+
+        A model that has been trained already has an image processor of its own: `from_pretrained` reads its mean and
+        standard deviation from the file that was saved with it, ours or another library's, and looks at no backbone.
+
+        Args:
+            config: a `HfDetrConfig`, or any object with its fields `classification`, `backbone`, `backbone_kwargs`
+                and `num_channels`.
+            size: as of the class. An integer is the shortest edge in pixels; the longest is then at most 1333/800
+                times as long, the published ratio. By default 800 and 1333.
+            settings: further settings of the class, in place of what the configuration says.
+
+        Raises:
+            ValueError: an unknown setting, a meaningless value, or pretrained weights that timm does not know.
+        """
+        mean, std = pixel_statistics(config)
+        derived = {
+            "classification": classification_of(config),
+            "do_convert_rgb": getattr(config, "num_channels", 3) == 3,
+            "image_mean": mean,
+            "image_std": std,
+        }
+        if size is not None:
+            derived["size"] = published_size(size) if isinstance(size, int) else dict(size)
+        return cls(**(derived | settings))
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
@@ -128,6 +160,42 @@ class _DetectionProcessing:
         """
         with self.allocation():
             return super().preprocess(images, annotations, **kwargs)
+
+    def pad(
+        self,
+        images: Sequence[Tensor | np.ndarray],
+        pad_size: Mapping[str, int] | SizeDict | None = None,
+        return_pixel_mask: bool = True,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """Join images that have been prepared one by one, as a collate function does.
+
+        Args:
+            images: (C, h, w) each, as `pixel_values[0]` of a call for one image; tensors or arrays of one dtype.
+            pad_size: `{"height", "width"}` to pad to; by default what the processor pads a batch to.
+            return_pixel_mask: also give `pixel_mask`.
+            return_tensors: "pt" or "np"; by default tensors.
+
+        Returns:
+            `pixel_values` (B, C, H, W) of the dtype given, padded with zeros at the right and bottom, and `pixel_mask`
+            (B, H, W) int64, 1 where a pixel is real.
+
+        Raises:
+            ValueError: the images are none, not (C, h, w) of equally many channels, or larger than the size to pad to.
+        """
+        tensors = [torch.as_tensor(image) for image in images]
+        shapes = [tuple(image.shape) for image in tensors]
+        if not shapes or any(len(shape) != 3 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
+            raise ValueError(f"images: expected (C, h, w) each, with equally many channels, got shapes {shapes}.")
+        sizes = [shape[1:] for shape in shapes]
+        wanted = SizeDict(**dict(pad_size)) if pad_size is not None else self.pad_size
+        canvases = canvas_sizes(
+            sizes, SizeDict(**dict(self.size)) if self.do_resize else None, wanted, self.size_divisor
+        )
+        data: dict[str, Any] = {"pixel_values": on_canvas(tensors, canvases[0])}
+        if return_pixel_mask:
+            data["pixel_mask"] = pixel_mask(sizes, canvases[0], tensors[0].device)
+        return BatchFeature(data, tensor_type=return_tensors)
 
     def process_image(
         self,
@@ -169,23 +237,14 @@ class _DetectionProcessing:
         Raises:
             ValueError: shapes or counts that do not fit together.
         """
-        logits, boxes = outputs.logits.float(), outputs.pred_boxes.float()
-        if logits.ndim != 3 or boxes.shape != (*logits.shape[:2], 4):
-            raise ValueError(
-                f"logits of shape (B, Q, classes) and pred_boxes of shape (B, Q, 4) are expected, "
-                f"got {tuple(logits.shape)} and {tuple(boxes.shape)}."
-            )
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1, got {top_k}.")
-        best = _best_of_softmax if self.classification == "softmax" else _best_of_sigmoid
-        scores, labels, queries = best(logits, top_k)
-        boxes = boxes.gather(1, queries[..., None].expand(-1, -1, 4))
-        boxes = box_convert(boxes, "cxcywh", "xyxy").clamp(0, 1) * _box_scale(target_sizes, boxes)
-        counts = (scores > threshold).sum(1).tolist()  # scores fall
-        return [
-            {"scores": s[:count], "labels": c[:count], "boxes": b[:count]}
-            for s, c, b, count in zip(scores, labels, boxes, counts, strict=True)
-        ]
+        return detect_objects(
+            outputs.logits,
+            outputs.pred_boxes,
+            self.classification,
+            threshold=threshold,
+            target_sizes=target_sizes,
+            top_k=top_k,
+        )
 
     def _standardize_kwargs(
         self,
@@ -196,7 +255,7 @@ class _DetectionProcessing:
         **kwargs,
     ) -> dict[str, Any]:
         if isinstance(size, int) and not kwargs.get("default_to_square"):
-            size = {"shortest_edge": size, "longest_edge": _DEFAULT_LONGEST_EDGE if max_size is None else max_size}
+            size = {"shortest_edge": size, "longest_edge": LONGEST_EDGE if max_size is None else max_size}
         elif max_size is not None:
             if not isinstance(size, dict | SizeDict) or "shortest_edge" not in size:
                 raise ValueError(f"max_size={max_size} needs a size with a shortest edge, got size={size}.")
@@ -329,39 +388,3 @@ def _check_size(size: SizeDict) -> None:
         raise ValueError(f"size must have one of the key sets {allowed}; got {given}.")
     if any(not isinstance(side, int) or side < 1 for side in given.values()):
         raise ValueError(f"size must be made of positive integers, got {given}.")
-
-
-# --- predictions
-
-
-def _best_of_softmax(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, classes and queries, each (B, N), of the best real class of the best queries."""
-    scores, labels = logits.softmax(-1)[..., :-1].max(-1)
-    scores = scores.nan_to_num(nan=0.0)  # topk would put NaN first
-    scores, queries = scores.topk(min(top_k or logits.shape[1], logits.shape[1]))
-    return scores, labels.gather(1, queries), queries
-
-
-def _best_of_sigmoid(logits: Tensor, top_k: int | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores, classes and queries, each (B, N), of the best pairs of query and class."""
-    pairs = logits.flatten(1).nan_to_num(nan=-torch.inf)  # topk would put NaN first
-    best, indices = pairs.topk(min(top_k or 100, pairs.shape[1]))
-    return best.sigmoid(), indices % logits.shape[2], indices // logits.shape[2]
-
-
-def _box_scale(target_sizes: Tensor | Sequence[Sequence[int]] | None, boxes: Tensor) -> Tensor:
-    """(B, 1, 4) factors from relative to absolute left, top, right, bottom."""
-    batch_size = len(boxes)
-    if target_sizes is None:
-        return boxes.new_ones(batch_size, 1, 4)
-    try:
-        if not isinstance(target_sizes, Tensor):
-            target_sizes = torch.tensor([[float(side) for side in size] for size in target_sizes])
-        sizes = target_sizes.to(boxes)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"target_sizes must be (height, width) per image, got {target_sizes!r}.") from error
-    if sizes.shape != (batch_size, 2):
-        raise ValueError(
-            f"target_sizes must be (height, width) for each of {batch_size} image(s), got shape {tuple(sizes.shape)}."
-        )
-    return sizes.flip(1).repeat(1, 2)[:, None]

@@ -1,51 +1,17 @@
-"""Images of one batch: their size after resizing, the canvas that all fit on, and their normalised pixels on it.
+"""Pixels of one batch: resized, normalised, and put on the canvas that all of them fit on.
 
 Sizes are always (height, width).
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import PIL.Image
 import torch
 from torch import Tensor
-from transformers.image_transforms import get_size_with_aspect_ratio
-from transformers.image_utils import SizeDict, get_image_size_for_max_height_width
 
 _BAND = 64
 """Rows of an image that are rescaled and normalised at once."""
-
-
-def resized_size(image_size: tuple[int, int], size: SizeDict) -> tuple[int, int]:
-    """The size of an image after resizing as `HfDetrImageProcessor` describes it; no side is less than a pixel."""
-    if size.height is not None:
-        return size.height, size.width
-    if size.shortest_edge is not None:
-        height, width = get_size_with_aspect_ratio(image_size, size.shortest_edge, size.longest_edge)
-    elif size.max_height is not None:
-        height, width = get_image_size_for_max_height_width(image_size, size.max_height, size.max_width)
-    else:
-        height, width = (round(side * size.longest_edge / max(image_size)) for side in image_size)
-    return max(height, 1), max(width, 1)  # extreme aspect ratios would round to an empty image
-
-
-def canvas_sizes(
-    sizes: list[tuple[int, int]], size: SizeDict | None, pad_size: SizeDict | None, size_divisor: int | None
-) -> list[tuple[int, int]]:
-    """The one padded size of a batch, repeated for each image."""
-    largest = tuple(max(side) for side in zip(*sizes, strict=True))
-    if pad_size is not None:
-        canvas = (pad_size.height, pad_size.width)
-    elif size is not None and set(dict(size)) == {"longest_edge"}:
-        canvas = (size.longest_edge, size.longest_edge)
-    else:
-        canvas = largest
-    if canvas[0] < largest[0] or canvas[1] < largest[1]:
-        raise ValueError(f"pad_size (height, width) {canvas} is smaller than the largest resized image, {largest}.")
-    divisor = size_divisor or 1
-    height, width = (math.ceil(side / divisor) * divisor for side in canvas)
-    return [(height, width)] * len(sizes)
 
 
 def resize_with_pillow(image: Tensor, size: tuple[int, int], resample: int) -> Tensor:
@@ -120,3 +86,11 @@ def pixel_mask(sizes: list[tuple[int, int]], canvas: tuple[int, int], device: to
     for image_mask, (height, width) in zip(mask, sizes, strict=True):
         image_mask[height:], image_mask[:height, width:] = 0, 0
     return mask
+
+
+def on_canvas(images: Sequence[Tensor], canvas: tuple[int, int]) -> Tensor:
+    """Return the images (C, h, w), unchanged, each in the top left of a zero canvas: (B, C, H, W)."""
+    batch = images[0].new_zeros((len(images), len(images[0]), *canvas))
+    for image, place in zip(images, batch, strict=True):
+        place[:, : image.shape[1], : image.shape[2]] = image
+    return batch

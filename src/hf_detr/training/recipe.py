@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset, IterableDataset
 
+from hf_detr.processing.sizes import SHORTEST_EDGE
 from hf_detr.ranks import world_size
 
 from .arguments import HfDetrTrainingArguments
@@ -23,7 +24,7 @@ SHORT_RUN = 20
 
 def default_image_size(preset: str) -> int:
     """Return the shortest edge, in pixels, that a preset is trained at."""
-    return 256 if preset in SMALL_PRESETS else 800
+    return 256 if preset in SMALL_PRESETS else SHORTEST_EDGE
 
 
 def default_augmentation(preset: str, args: HfDetrTrainingArguments, train_data: Dataset | IterableDataset) -> str:

@@ -21,6 +21,7 @@ from hf_detr.data import (
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.processing.image_processing import HfDetrImageProcessor
+from hf_detr.processing.sizes import published_size
 from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments
@@ -30,9 +31,6 @@ from .options import RunOptions, check_trackers
 from .recipe import SMALL_PRESETS, default_augmentation, default_image_size, training_arguments
 from .settings import check_settings
 from .trainer import HfDetrTrainer
-
-LONGEST_TO_SHORTEST = 1333 / 800
-"""Published: the longest edge of an image is at most 1333 pixels where the shortest is 800."""
 
 
 def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ()) -> dict[str, Any]:
@@ -115,8 +113,7 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
     changes = dict(options.config_overrides)
     size = None
     if options.image_size is not None or options.model is None:
-        shortest = options.image_size or default_image_size(options.preset)
-        size = {"shortest_edge": shortest, "longest_edge": round(shortest * LONGEST_TO_SHORTEST)}
+        size = published_size(options.image_size or default_image_size(options.preset))
     if options.model is not None:
         check_settings(HfDetrConfig.from_pretrained(options.model), changes)
         changes |= classes
@@ -130,8 +127,7 @@ def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrained
     check_settings(HfDetrConfig.from_preset(options.preset), changes)
     changes = {"use_pretrained_backbone": pretrained, **changes, **classes}
     config = HfDetrConfig.from_preset(options.preset, **changes)
-    classification = "softmax" if config.classification == "softmax" else "sigmoid"
-    return HfDetrForObjectDetection(config), HfDetrImageProcessor(size=size, classification=classification)
+    return HfDetrForObjectDetection(config), HfDetrImageProcessor.for_config(config, size)
 
 
 def augmentation_edges(size: Mapping[str, int]) -> tuple[int, int]:
@@ -140,7 +136,7 @@ def augmentation_edges(size: Mapping[str, int]) -> tuple[int, int]:
     Where it is a fixed size, the image processor resizes to it afterwards.
     """
     shortest = size.get("shortest_edge") or min(size.values())
-    longest = size.get("longest_edge") or max(max(size.values()), round(shortest * LONGEST_TO_SHORTEST))
+    longest = size.get("longest_edge") or max(max(size.values()), published_size(shortest)["longest_edge"])
     return shortest, longest
 
 

@@ -37,10 +37,13 @@ def check_settings(config: HfDetrConfig, fields: Mapping[str, Any]) -> None:
     """Check that a configuration with these fields replaced would be a valid one.
 
     Raises:
-        ValueError: a field is unknown, has a value of a wrong kind, or contradicts another.
+        ValueError: a field is unknown, has a value of a wrong kind, contradicts another, or asks for pictures of other
+            than three channels, which the readers of data sets do not give.
     """
     declared = {name: getattr(config, name) for name in config.__dataclass_fields__ if name in config.to_dict()}
     try:
-        HfDetrConfig(**{**declared, **fields})
+        changed = HfDetrConfig(**{**declared, **fields})
     except StrictDataclassError as error:
         raise ValueError(f"HfDetrConfig: {' '.join(str(error).split())}") from error
+    if changed.num_channels != 3:
+        raise ValueError(f"num_channels={changed.num_channels}: must be 3, as pictures of data sets are read as RGB")
