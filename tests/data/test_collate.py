@@ -176,8 +176,8 @@ def test_a_truncated_image_is_named_when_it_is_decoded(tmp_path, workers):
 
 def test_an_image_of_another_size_than_its_annotations_say_is_named(tmp_path):
     files = write_coco(tmp_path / "instances.json", tmp_path, coco_content())
-    Image.new("RGB", (30, 40)).save(tmp_path / "1.png")
     [row] = undecoded(read_coco(*files))
+    Image.new("RGB", (30, 40)).save(tmp_path / "1.png")  # after the data were read and checked
     with pytest.raises(DataError, match=r"1\.png, image id 1, .*say 40x30 pixels, but .* displayed at 30x40"):
         DetectionCollator(PROCESSOR)([row])
 

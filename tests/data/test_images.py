@@ -4,7 +4,8 @@ import pytest
 from PIL import Image
 
 from hf_detr.data import decode_image
-from hf_detr.data.images import IMAGE_SUFFIXES, displayed_size, is_image
+from hf_detr.data.image_headers import read_header
+from hf_detr.data.images import IMAGE_SUFFIXES, is_image
 
 
 @pytest.mark.parametrize(
@@ -28,7 +29,7 @@ def test_a_format_that_pillow_opens_is_a_picture_whatever_the_case_of_its_suffix
     Image.new("RGB", (6, 4), (200, 10, 10)).save(path, kind, **extra)
     assert is_image(path)
     assert is_image(str(path))
-    assert displayed_size(path) == (6, 4)
+    assert read_header(path).size == (6, 4)
     assert decode_image({"path": str(path), "bytes": None}).size == (6, 4)
 
 

@@ -1,11 +1,23 @@
+import math
+
 import numpy as np
 import pytest
 from datasets import DatasetDict, Image
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_detr.data import DataError, category_names, data_fingerprint, detection_features, make_synthetic_dataset
-from hf_detr.data.schema import SourceImage, SourceObject, SourceSplit, check_record, dataset_from_split
+from hf_detr.data import (
+    DataError,
+    ReadOptions,
+    category_names,
+    data_fingerprint,
+    detection_features,
+    make_synthetic_dataset,
+)
+from hf_detr.data.box_checks import Changes
+from hf_detr.data.record_checks import check_record
+from hf_detr.data.schema import SourceImage, SourceObject, SourceSplit
+from hf_detr.data.split_checks import dataset_from_split
 
 WIDTH, HEIGHT = 64, 48
 
@@ -23,12 +35,12 @@ numbers = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.floats(-
 @given(st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=4))
 def test_what_is_let_through_is_solid_and_inside_the_image(boxes):
     try:
-        row, empty = check_record(record(*boxes), {"cat": 0}, "file")
+        row, changes = check_record(record(*boxes), {"cat": 0}, "file")
     except DataError as error:
         assert "file, image id 1, annotation id" in str(error)  # noqa: PT017, whether it raises depends on the boxes
         return
     kept = row["objects"]["bbox"]
-    assert len(kept) + empty == len(boxes)
+    assert len(kept) + changes.empty == len(boxes)
     for x, y, width, height in kept:
         assert width > 0
         assert height > 0
@@ -50,18 +62,67 @@ inside = st.tuples(st.integers(0, WIDTH - 1), st.integers(0, HEIGHT - 1)).flatma
 
 @given(st.lists(inside, max_size=4))
 def test_boxes_inside_the_image_are_unchanged(boxes):
-    row, empty = check_record(record(*boxes), {"cat": 0}, "file")
+    row, changes = check_record(record(*boxes), {"cat": 0}, "file")
     assert row["objects"]["bbox"] == [list(box) for box in boxes]
-    assert empty == 0
+    assert changes == Changes()
 
 
 @given(st.lists(inside, min_size=1, max_size=4))
 def test_corners_are_accepted_as_boxes_or_recognised(boxes):
     corners = [(x, y, x + width, y + height) for x, y, width, height in boxes]
     try:
-        check_record(record(*corners), {"cat": 0}, "file")
+        dataset_from_split(SourceSplit([record(*corners)], {"cat": "cat"}, "file"))
     except DataError as error:
-        assert "looks like xyxy" in str(error)  # noqa: PT017, whether it raises depends on the boxes
+        assert "--box-format xyxy reads them so" in str(error)  # noqa: PT017, whether it raises depends on the boxes
+
+
+@given(st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=4))
+def test_clipping_leaves_what_is_inside_and_counts_the_rest(boxes):
+    options = ReadOptions(clip_boxes=True)
+    try:
+        row, changes = check_record(record(*boxes), {"cat": 0}, "file", options)
+    except DataError as error:
+        assert "inside the image" not in str(error)  # noqa: PT017, whether it raises depends on the boxes
+        return
+    kept = dict(zip(row["objects"]["id"], row["objects"]["bbox"], strict=True))
+    assert len(kept) + changes.empty + changes.dropped == len(boxes)
+    assert changes.images == (changes.clipped + changes.dropped > 0)
+    for number, (x, y, width, height) in enumerate(boxes):
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, WIDTH), min(y + height, HEIGHT)
+        assert (number in kept) == (right > left and bottom > top)
+        if number in kept:
+            assert kept[number] == pytest.approx([left, top, right - left, bottom - top], abs=1e-4)
+            again, unchanged = check_record(record(kept[number]), {"cat": 0}, "file", options)
+            assert unchanged == Changes()
+            assert again["objects"]["bbox"][0] == pytest.approx(kept[number])
+
+
+def test_an_area_is_clipped_with_its_box():
+    objects = [SourceObject(1, (-10, 0, 20, 10), "cat", area=100), SourceObject(2, (-1, 0, 20, 10), "cat", area=100)]
+    row, changes = check_record(record(objects=objects), {"cat": 0}, "file", ReadOptions(clip_boxes=True))
+    assert row["objects"]["area"] == [50, 100]  # a pixel over the edge is rounding, and no reason to change anything
+    assert (changes.clipped, changes.dropped, changes.images) == (1, 0, 1)
+
+
+def test_a_masked_object_cannot_be_clipped_away():
+    masked = record((-9, 1, 4, 4), instance_mask={"bytes": b"", "path": None})
+    with pytest.raises(DataError, match="instance mask has a box of zero area"):
+        check_record(masked, {"cat": 0}, "file", ReadOptions(clip_boxes=True))
+
+
+def test_one_error_counts_the_unusable_images_and_names_the_first():
+    broken = [record((1, 1, 2, 2), image_id=1), *(record((1, 1, math.nan, 2), image_id=i) for i in range(2, 8))]
+    with pytest.raises(DataError) as caught:
+        dataset_from_split(SourceSplit(broken, {"cat": "cat"}, "file"))
+    message = str(caught.value)
+    assert message.startswith(
+        "6 images cannot be used: file, image id 2, annotation id 0, field 'bbox': expected finite"
+    )
+    assert message.endswith("and 3 more, which `hf-detr doctor` lists")
+    assert message.count("expected finite") == 3
+    skipped = SourceSplit(broken, {"cat": "cat"}, "file", options=ReadOptions(skip_unusable=True))
+    with pytest.warns(UserWarning, match="file: left out 6 images that cannot be used"):
+        assert dataset_from_split(skipped)["image_id"] == [1]
 
 
 def test_numpy_numbers_are_numbers():

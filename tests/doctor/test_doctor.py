@@ -5,17 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from typer.testing import CliRunner
 
 from hf_detr.cli import app
-from hf_detr.data import DataError, load_detection_data
-from hf_detr.data.schema import SourceObject
+from hf_detr.data import DataError, ReadOptions, load_detection_data
 from hf_detr.doctor import Diagnosis, Finding, Severity, examine
-from hf_detr.doctor.box_format import mistaken_format
-from hf_detr.doctor.examined import Boxes
 
 WIDTH, HEIGHT = 96, 72
 TRAIN, VALIDATION = 12, 3
@@ -136,11 +131,11 @@ def test_images_turned_by_exif(data: DataFolder):
     picture(1).save(data.image(1), exif=exif)
     picture(2, (HEIGHT, WIDTH)).save(data.image(2), exif=exif)
     findings = found(data)
-    assert set(findings) == {"turned_image", "image_size"}
-    assert [place.image_id for place in findings["turned_image"].places] == [1, 2]
-    [place] = findings["image_size"].places
+    assert set(findings) == {"turned_image", "stored_size"}
+    assert [place.image_id for place in findings["turned_image"].places] == [2]
+    [place] = findings["stored_size"].places
     assert place.image_id == 1
-    assert "ignores the EXIF orientation" in place.detail
+    assert place.detail == "boxes taken as drawn on the picture as stored"  # they reach beyond the upright one
 
 
 def test_images_without_objects_that_no_annotation_names_and_of_odd_shapes(data: DataFolder):
@@ -218,86 +213,83 @@ def test_what_the_doctor_calls_trainable_loads_and_the_rest_does_not(data: DataF
 
 
 FORMATS = {
-    "(left, top, right, bottom)": lambda box: [box[0], box[1], box[0] + box[2], box[1] + box[3]],
-    "(centre x, centre y, width, height)": lambda box: [box[0] + box[2] / 2, box[1] + box[3] / 2, *box[2:]],
-    "(y, x, height, width)": lambda box: [box[1], box[0], box[3], box[2]],
-    "(x, y, width, height) divided by the image's size": lambda box: [
-        box[0] / WIDTH,
-        box[1] / HEIGHT,
-        box[2] / WIDTH,
-        box[3] / HEIGHT,
-    ],
-    "(centre x, centre y, width, height) divided by the image's size": lambda box: [
-        (box[0] + box[2] / 2) / WIDTH,
-        (box[1] + box[3] / 2) / HEIGHT,
-        box[2] / WIDTH,
-        box[3] / HEIGHT,
-    ],
+    "xyxy": lambda x, y, w, h: [x, y, x + w, y + h],
+    "cxcywh": lambda x, y, w, h: [x + w / 2, y + h / 2, w, h],
+    "xywhn": lambda x, y, w, h: [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT],
+    "xyxyn": lambda x, y, w, h: [x / WIDTH, y / HEIGHT, (x + w) / WIDTH, (y + h) / HEIGHT],
+    "cxcywhn": lambda x, y, w, h: [(x + w / 2) / WIDTH, (y + h / 2) / HEIGHT, w / WIDTH, h / HEIGHT],
 }
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_boxes_in_another_format_are_one_finding_with_the_evidence(data: DataFolder, name: str):
-    data.change_boxes(FORMATS[name])
+def test_boxes_in_another_format_are_one_finding_with_the_option_that_reads_them(data: DataFolder, name: str):
+    data.change_boxes(lambda box: FORMATS[name](*box))
     diagnosis = examine(data.write())
     assert {finding.kind for finding in diagnosis.findings} == {"box_format"}
     assert [len(finding.places) > 0 for finding in diagnosis.findings] == [True, True]
-    assert f"seems to be {name}:" in diagnosis.findings[0].title
     assert f"of {4 * TRAIN} boxes" in diagnosis.findings[0].title
     assert f"{4 * TRAIN} fit" in diagnosis.findings[0].title
-    read = diagnosis.splits["train"].boxes.bbox[:4]
-    np.testing.assert_allclose(read, BOXES, atol=1e-9)
+    assert diagnosis.findings[0].advice.startswith(f"--box-format {name} reads them so")
+    assert f"--box-format {name} " in diagnosis.recommendation.command
+    np.testing.assert_allclose(diagnosis.splits["train"].boxes.bbox[:4], BOXES, atol=1e-9)
+    with pytest.raises(DataError, match=f"--box-format {name} reads them so"):
+        load_detection_data(data.folder)
+
+    options = ReadOptions(box_format=name)
+    mended = examine(data.folder, options=options)
+    assert mended.findings == ()
+    np.testing.assert_allclose(mended.splits["train"].boxes.bbox[:4], BOXES, atol=1e-9)
+    loaded = load_detection_data(data.folder, options=options)["train"][0]["objects"]["bbox"]
+    np.testing.assert_allclose(loaded, BOXES, atol=1e-4)
 
 
-def yolo_reader(box: np.ndarray) -> np.ndarray:
-    """What becomes of four numbers that are taken for centre and size as shares of the image."""
-    return np.array([box[0] - box[2] / 2, box[1] - box[3] / 2, box[2], box[3]]) * [WIDTH, HEIGHT, WIDTH, HEIGHT]
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [
-        ("pixels where YOLO", lambda x, y, w, h: [x + w / 2, y + h / 2, w, h]),
-        ("left, top, width, height where YOLO", lambda x, y, w, h: [x / WIDTH, y / HEIGHT, w / WIDTH, h / HEIGHT]),
-        (
-            "left, top, right, bottom where YOLO",
-            lambda x, y, w, h: [x / WIDTH, y / HEIGHT, (x + w) / WIDTH, (y + h) / HEIGHT],
-        ),
-    ],
-)
-def test_yolo_labels_in_another_format(data: DataFolder, name: str, label: Callable):
-    data.change_boxes(lambda box: yolo_reader(np.array(label(*box))).tolist())
+def test_rows_first_is_recognised_and_has_no_option(data: DataFolder):
+    data.change_boxes(lambda box: [box[1], box[0], box[3], box[2]])
     diagnosis = examine(data.write())
     assert {finding.kind for finding in diagnosis.findings} == {"box_format"}
-    assert name in diagnosis.findings[0].title
+    assert "seems to be (y, x, height, width):" in diagnosis.findings[0].title
+    assert "exchange the numbers in the file" in diagnosis.findings[0].advice
+    assert "--box-format" not in diagnosis.recommendation.command
+
+
+@pytest.mark.parametrize("name", ["xywh", "cxcywh", "xyxy", "xywhn", "xyxyn"])
+def test_yolo_labels_in_another_format(data: DataFolder, tmp_path: Path, name: str):
+    folder = tmp_path / "yolo"
+    for number in range(1, TRAIN + 1):
+        (folder / "images" / "train").mkdir(parents=True, exist_ok=True)
+        (folder / "labels" / "train").mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / "images" / "train" / f"{number}.png")
+        lines = [" ".join(map(str, [0, *(FORMATS | {"xywh": lambda *box: box})[name](*box)])) for box in BOXES]
+        (folder / "labels" / "train" / f"{number}.txt").write_text("\n".join(lines))
+    (folder / "classes.txt").write_text("cat\n")
+    diagnosis = examine(folder)
+    [finding] = {finding.advice for finding in diagnosis.findings if finding.kind == "box_format"}
+    assert finding.startswith(f"--box-format {name} reads them so")
     np.testing.assert_allclose(diagnosis.splits["train"].boxes.bbox[:4], BOXES, atol=1e-9)
 
 
-@st.composite
-def boxes_in_images(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Up to 40 proper boxes (x, y, width, height), each in an image of its own size."""
-    sizes = draw(st.lists(st.tuples(st.integers(32, 999), st.integers(32, 999)), min_size=1, max_size=40))
-    shares = [draw(st.tuples(*[st.floats(0.05, 0.95)] * 4)) for _ in sizes]
-    sizes, shares = np.array(sizes, dtype=np.float64), np.array(shares)
-    corner = shares[:, :2] * (sizes - 3)
-    return np.concatenate((corner, 3 + shares[:, 2:] * (sizes - 3 - corner)), axis=1), sizes
-
-
-def as_boxes(bbox: np.ndarray, sizes: np.ndarray) -> Boxes:
-    count = len(bbox)
-    items = [SourceObject(index, bbox[index].tolist(), 0) for index in range(count)]
-    return Boxes(np.arange(count), items, bbox, sizes, np.zeros(count, dtype=np.int64), np.zeros(count, dtype=bool))
-
-
-@settings(max_examples=60, deadline=None)
-@given(boxes_in_images())
-def test_boxes_in_the_declared_format_are_never_taken_for_another(drawn: tuple[np.ndarray, np.ndarray]):
-    assert mistaken_format(as_boxes(*drawn)) is None
-
-
-def test_a_few_slips_are_not_another_format():
-    bbox = np.array([[40.0, 40, 20, 20]] * 30 + [[85.0, 40, 20, 20]] * 4)  # the last ones would fit as centres
-    assert mistaken_format(as_boxes(bbox, np.full((34, 2), 100.0))) is None
+@pytest.mark.parametrize("clips", [False, True])
+def test_what_clipping_would_change_is_counted(data: DataFolder, clips: bool):
+    for index, bbox in ((0, [-5, 10, 20, 10]), (1, [90, 60, 20, 30]), (40, [-30, 2, 20, 5]), (41, [1, -2, 9, 9])):
+        data.train["annotations"][index]["bbox"] = bbox
+    data.validation["annotations"][0]["bbox"] = [80, 60, 40, 10]
+    data.write()
+    options = ReadOptions(clip_boxes=clips)
+    [finding] = [found for found in examine(data.folder, options=options).findings if found.kind == "outside_box"]
+    assert finding.count == 4
+    assert finding.severity == (Severity.NOTE if clips else Severity.ERROR)
+    assert "clip 3 boxes of 3 images and drop 1" in finding.advice
+    if clips:
+        with pytest.warns(UserWarning, match="clipped") as warned:
+            load_detection_data(data.folder, options=options)
+        counts = [str(warning.message).partition(": ")[2] for warning in warned]
+        assert [text.partition(",")[0] for text in counts] == [
+            "clipped 2 boxes of 2 images and dropped 1",
+            "clipped 1 box of 1 image",
+        ]
+    else:
+        with pytest.raises(DataError, match="--clip-boxes would clip 3 boxes of 3 images and drop 1"):
+            load_detection_data(data.folder)
 
 
 # Classes

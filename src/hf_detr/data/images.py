@@ -1,8 +1,8 @@
-"""Reading images so that every failure names the file: headers when a data set is read, pixels when it is used."""
+"""Which files are pictures, and decoding them so that every failure names the file."""
 
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -11,9 +11,9 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 from datasets import Dataset
-from tqdm.contrib.concurrent import thread_map
 
-from .schema import DataError, locate
+from .image_headers import EXIF_ORIENTATION
+from .schema import locate
 
 try:  # with this package installed, Pillow opens the pictures of Apple's cameras
     from pillow_heif import register_heif_opener
@@ -38,58 +38,13 @@ def _image_suffixes() -> frozenset[str]:
 IMAGE_SUFFIXES = _image_suffixes()
 """The suffixes, in small letters, of every format that Pillow opens."""
 
-EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
 SIXTEEN_BITS = 65535
 JPEG_SCALES = (1, 2, 4, 8)
-PROGRESS_FROM = 2000
-"""With more images than this, reading their headers takes long enough to show progress."""
 
 
 def is_image(path: str | PurePath) -> bool:
     """Return whether a file is a picture by the suffix of its name, in small or capital letters."""
     return os.path.splitext(path)[1].lower() in IMAGE_SUFFIXES
-
-
-def displayed_size(image: Path | dict[str, Any], image_id: int | None = None) -> tuple[int, int]:
-    """Return the (width, height) of an image as it is displayed, EXIF orientation applied, from its header.
-
-    Args:
-        image: a file, or `{"bytes": ..., "path": ...}` as `datasets.Image` stores it.
-        image_id: for the error.
-
-    Raises:
-        DataError: the file is missing or is no image.
-    """
-    source = image if isinstance(image, Path) else Path(image.get("path") or "embedded image")
-    content = image if isinstance(image, Path) else io.BytesIO(image["bytes"])
-    if isinstance(image, Path) and not image.is_file():
-        raise locate("the image file does not exist", source, image_id)
-    try:
-        with PIL.Image.open(content) as picture:
-            size, orientation = picture.size, picture.getexif().get(EXIF_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise locate(f"expected an image, but its header cannot be read ({error})", source, image_id) from error
-    return size[::-1] if 5 <= orientation <= 8 else size
-
-
-def size_from_header(image: Path | dict[str, Any]) -> tuple[int, int] | tuple[None, None]:
-    """Return what `displayed_size` does, or (None, None) where there is nothing to read it from."""
-    try:
-        return displayed_size(image)
-    except (DataError, TypeError):
-        return None, None
-
-
-def sizes_from_headers(paths: Sequence[Path]) -> list[tuple[int, int] | tuple[None, None]]:
-    """Return `size_from_header` of many files, with a progress bar where it takes long."""
-    return thread_map(
-        size_from_header,
-        paths,
-        desc="Reading image sizes",
-        disable=len(paths) <= PROGRESS_FROM,
-        max_workers=8,
-        leave=False,
-    )
 
 
 def undecoded(dataset: Dataset) -> Dataset:

@@ -12,7 +12,8 @@ from .readers.layouts import Layout
 from .readers.tables import HUB_NAME, TABLE_LAYOUT, hub_tables, table_splits
 from .readers.voc import VOC_LAYOUTS
 from .readers.yolo import YOLO_LAYOUTS
-from .schema import ReadOptions, SourceSplit, dataset_from_split, locate
+from .schema import ReadOptions, SourceSplit, locate
+from .split_checks import datasets_from_splits
 from .splits import with_validation
 from .synthetic import synthetic_split
 
@@ -38,11 +39,9 @@ def load_detection_data(data: str | Path, seed: int = 0, options: ReadOptions | 
 
     Raises:
         DataError: no known layout is found (the error lists them), a split shows classes that the training data lack,
-            or a record is unusable (see `check_record`).
+            or a record is unusable (see `dataset_from_split`).
     """
-    splits = source_splits(data, seed, options)
-    names = list(splits["train"].names.values())
-    return DatasetDict({name: dataset_from_split(split, names) for name, split in splits.items()})
+    return datasets_from_splits(source_splits(data, seed, options))
 
 
 def source_splits(data: str | Path, seed: int = 0, options: ReadOptions | None = None) -> dict[str, SourceSplit]:

@@ -14,7 +14,8 @@ from .images import undecoded
 from .loading import layout_of, load_detection_data
 from .readers.rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
 from .readers.tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
-from .schema import DataError, ReadOptions, check_record, detection_features, locate
+from .record_checks import check_streamed_record
+from .schema import DataError, ReadOptions, detection_features, locate
 
 STREAM_SHARDS = 64
 """Into how many parts a set that is no stream by itself is cut, so that ranks and workers can share it."""
@@ -33,7 +34,7 @@ def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | 
     Args:
         data: what `load_detection_data` takes.
         seed: as for `load_detection_data`, where the data are read as a whole.
-        options: as for `load_detection_data`.
+        options: as for `load_detection_data`; boxes of a stream are clipped without a count.
 
     Raises:
         DataError: as `load_detection_data`; while a stream is used, for a row that is unusable, naming split and row.
@@ -51,7 +52,10 @@ def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | 
         warnings.warn(f"{data}: no validation split found; the test split is used for validation", stacklevel=2)
         tables = {"train": tables["train"], "validation": tables["test"]}
     names = list(_declared_names(tables["train"], data).values())
-    return IterableDatasetDict({split: _checked(table, names, f"{data} ({split})") for split, table in tables.items()})
+    options = options or ReadOptions()
+    return IterableDatasetDict(
+        {split: _checked(table, names, f"{data} ({split})", options) for split, table in tables.items()}
+    )
 
 
 def _tables(data: str | Path) -> Mapping[str, IterableDataset] | None:
@@ -77,7 +81,7 @@ def _declared_names(table: IterableDataset, source: str | Path) -> dict[int, str
     return names
 
 
-def _checked(table: IterableDataset, names: Sequence[str], source: str) -> IterableDataset:
+def _checked(table: IterableDataset, names: Sequence[str], source: str, options: ReadOptions) -> IterableDataset:
     """Return the rows of a table as rows of the schema, checked one by one."""
     columns, image = find_columns(table.features, source), image_column(table.features, source)
     own = declared_names(table.features, columns) or _declared_names(table, source)
@@ -95,6 +99,7 @@ def _checked(table: IterableDataset, names: Sequence[str], source: str) -> Itera
             column=image,
             labels={key: names.index(name) for key, name in own.items()},
             source=source,
+            options=options,
         ),
         with_indices=True,
         remove_columns=[name for name in table.features if name not in features],
@@ -103,12 +108,18 @@ def _checked(table: IterableDataset, names: Sequence[str], source: str) -> Itera
 
 
 def _row(
-    row: Mapping[str, Any], index: int, columns: Columns, column: str, labels: Mapping[int, int], source: str
+    row: Mapping[str, Any],
+    index: int,
+    columns: Columns,
+    column: str,
+    labels: Mapping[int, int],
+    source: str,
+    options: ReadOptions,
 ) -> dict[str, Any]:
     try:
         stored = stored_image(row[column])
         record = record_from_row(row, columns, stored, id_from_image(stored))
-        checked, _ = check_record(record, labels, source)
+        checked = check_streamed_record(record, labels, source, options)
     except DataError as error:
         raise locate(f"row {index + 1}: {error}") from error
     image = stored if isinstance(stored, Mapping) else {"bytes": None, "path": str(stored)}

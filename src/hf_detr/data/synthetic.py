@@ -14,7 +14,8 @@ from datasets import Dataset
 from PIL import Image
 from tqdm import tqdm
 
-from .schema import SourceImage, SourceObject, SourceSplit, dataset_from_split
+from .schema import SourceImage, SourceObject, SourceSplit
+from .split_checks import dataset_from_split
 
 REFERENCE_SIZE = 256
 """Images with a shorter side than this have their objects scaled down in proportion."""

@@ -1,13 +1,14 @@
 """Findings about boxes: broken, negative, outside, empty and duplicate ones, and images with too many of them."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from ..data.schema import OVERFLOW_TOLERANCE
-from .box_format import mistaken_format
+from ..data.box_checks import OVERFLOW_TOLERANCE, Changes, reaches_outside
+from ..data.mistaken_format import MistakenFormat, mistaken_format
 from .examined import ExaminedSplit
 from .findings import Finding, Place, Severity, finding
 
@@ -15,31 +16,71 @@ DUPLICATE_IOU = 0.95
 """Two annotators never agree so well about two objects; one object drawn twice does."""
 
 
-def with_boxes_in_pixels(split: ExaminedSplit) -> tuple[ExaminedSplit, list[Finding]]:
-    """Return the split with its boxes as (x, y, width, height) in pixels, and the finding where they were not.
+def with_boxes_as_meant(split: ExaminedSplit) -> tuple[ExaminedSplit, MistakenFormat | None, list[Finding]]:
+    """Return the split with its boxes as they were meant, their true format and a finding if it is not the stated one.
 
     What follows then speaks of the boxes as they were meant, not of one mistake in each of them once more.
     """
-    found = mistaken_format(split.boxes)
+    judged = _judged(split)
+    if not len(judged):
+        return split, None, []
+    boxes = split.boxes
+    found = mistaken_format(boxes.numbers[judged], boxes.image_size[judged], boxes.box_format[judged[0]])
     if found is None:
-        return split, []
+        return split, None, []
+    bbox = boxes.bbox.copy()
+    bbox[judged] = found.bbox
     findings = finding(
         "box_format",
         Severity.ERROR,
         f"boxes of {split.name} contradict their format; it seems to be {found.name}: {found.evidence}",
-        "convert them to what the layout asks for: (x, y, width, height) in pixels for COCO, for instance",
-        (split.box_place(index, f"bbox {_shown(split.boxes.item[index].bbox)}") for index in found.misfits.tolist()),
+        f"{found.remedy}; or convert them in the files",
+        (split.box_place(index, f"bbox {_shown(boxes.item[index].bbox)}") for index in judged[found.misfits].tolist()),
     )
-    return replace(split, boxes=replace(split.boxes, bbox=found.bbox)), findings
+    return replace(split, boxes=replace(boxes, bbox=bbox)), found, findings
+
+
+def _judged(split: ExaminedSplit) -> np.ndarray:
+    """Return the positions of the boxes whose format is judged: those of the most frequent one, if nobody named it."""
+    boxes = split.boxes
+    stated = np.array([not item.from_outline for item in boxes.item], dtype=bool) & boxes.finite
+    if split.options.box_format is not None or not stated.any():
+        return np.zeros(0, dtype=np.int64)
+    formats, counts = np.unique(boxes.box_format[stated].astype(str), return_counts=True)
+    return np.flatnonzero(stated & (boxes.box_format == formats[counts.argmax()]))
+
+
+def outside_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
+    """Return the boxes of all splits that reach beyond their image, and what clipping does to them."""
+    clipping, places = Changes(), []
+    for split in splits.values():
+        outside = _outside(split)
+        places += _places(split, outside)
+        clipping += _clipping(split, outside)
+    clips = any(split.options.clip_boxes for split in splits.values())
+    did, would = f"--clip-boxes makes training {clipping.in_words()}", f"--clip-boxes would {clipping.in_words()}"
+    return finding(
+        "outside_box",
+        Severity.NOTE if clips else Severity.ERROR,
+        f"boxes reach more than {OVERFLOW_TOLERANCE:g} pixels beyond their image",
+        f"{did if clips else would}; check that the images were not resized or cropped after they were annotated",
+        places,
+    )
+
+
+def _clipping(split: ExaminedSplit, outside: np.ndarray) -> Changes:
+    bbox, size = split.boxes.bbox[outside], split.boxes.image_size[outside]
+    inner = np.minimum(bbox[:, :2] + bbox[:, 2:], size) - np.maximum(bbox[:, :2], 0)
+    dropped = int((inner <= 0).any(axis=1).sum())
+    return Changes(0, len(inner) - dropped, dropped, len(np.unique(split.boxes.image[outside])))
 
 
 def box_findings(split: ExaminedSplit) -> list[Finding]:
     """Return what is wrong with single boxes of a split."""
     boxes = split.boxes
-    unreadable = np.isnan(boxes.bbox).any(axis=1) | np.isinf(boxes.bbox).any(axis=1)
-    negative = ~unreadable & (boxes.bbox[:, 2:] < 0).any(axis=1)
-    outside = boxes.finite & ~negative & (_overflow(split) > OVERFLOW_TOLERANCE)
-    empty = ~unreadable & ~negative & ~outside & (boxes.bbox[:, 2:] == 0).any(axis=1)
+    unreadable = ~np.isfinite(boxes.numbers).all(axis=1)
+    negative = _negative(split)
+    empty = ~unreadable & ~negative & ~_outside(split) & (boxes.bbox[:, 2:] == 0).any(axis=1)
     return [
         *finding(
             "broken_box",
@@ -54,13 +95,6 @@ def box_findings(split: ExaminedSplit) -> list[Finding]:
             "boxes have a negative width or height",
             "delete these annotations, or exchange the corners they were made from",
             _places(split, negative),
-        ),
-        *finding(
-            "outside_box",
-            Severity.ERROR,
-            f"boxes reach more than {OVERFLOW_TOLERANCE:g} pixels beyond their image",
-            "clip them, or check that the image was not resized or cropped after it was annotated",
-            _places(split, outside),
         ),
         *finding(
             "empty_box",
@@ -91,10 +125,15 @@ def query_findings(split: ExaminedSplit, preset: str, num_queries: int) -> list[
     )
 
 
-def _overflow(split: ExaminedSplit) -> np.ndarray:
-    """Return by how many pixels each box (N,) reaches beyond its image, NaN where that is unknown."""
-    corner, extent = split.boxes.bbox[:, :2], split.boxes.bbox[:, 2:]
-    return np.maximum(-corner, corner + extent - split.boxes.image_size).max(axis=1, initial=-np.inf)
+def _negative(split: ExaminedSplit) -> np.ndarray:
+    """Return which boxes (N,) bool have a negative width or height."""
+    return np.isfinite(split.boxes.numbers).all(axis=1) & (split.boxes.bbox[:, 2:] < 0).any(axis=1)
+
+
+def _outside(split: ExaminedSplit) -> np.ndarray:
+    """Return which boxes (N,) bool reach beyond their image, as far as its size is known."""
+    boxes = split.boxes
+    return boxes.finite & ~_negative(split) & reaches_outside(boxes.bbox.T, *boxes.image_size.T)
 
 
 def _places(split: ExaminedSplit, mask: np.ndarray) -> list[Place]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from rich.progress import track
 from hf_detr.training.recipe import default_image_size
 
 from ..data.loading import source_splits
-from ..data.schema import SourceSplit
-from .box_checks import box_findings, query_findings, with_boxes_in_pixels
+from ..data.schema import ReadOptions, SourceSplit
+from .box_checks import box_findings, outside_findings, query_findings, with_boxes_as_meant
 from .class_checks import class_counts, class_findings
 from .examined import ExaminedSplit, examined_split
 from .findings import Finding, Place, Severity, finding, most_severe_first
@@ -50,12 +50,14 @@ class Diagnosis:
         return sum(found.severity == severity for found in self.findings)
 
 
-def examine(data: str | Path, seed: int = 0, progress_on: Console | None = None) -> Diagnosis:
+def examine(
+    data: str | Path, seed: int = 0, options: ReadOptions | None = None, progress_on: Console | None = None
+) -> Diagnosis:
     """Read every image and annotation of a data set once and say what is wrong with it.
 
     Args:
         data: a folder, or what else `load_detection_data` takes.
-        seed: as in `load_detection_data`.
+        seed, options: as in `load_detection_data`.
         progress_on: show a progress bar there.
 
     Raises:
@@ -63,20 +65,25 @@ def examine(data: str | Path, seed: int = 0, progress_on: Console | None = None)
     """
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always", UserWarning)
-        sources = source_splits(data, seed=seed)
-    splits, format_findings = {}, []
+        sources = source_splits(data, seed, options)
+    splits, formats, format_findings = {}, set(), []
     for name, source in sources.items():
         read = read_all(source.records)
         total = len(source.records) if isinstance(source.records, Sized) else None
         read = track(read, f"Reading {name}", total=total, console=progress_on, disable=progress_on is None)
-        splits[name], found = with_boxes_in_pixels(examined_split(name, source, read))
+        splits[name], mistaken, found = with_boxes_as_meant(examined_split(name, source, read))
+        formats.add(None if mistaken is None else mistaken.box_format)
         format_findings += found
-    recommendation = recommend(str(data), splits)
+    options = options or ReadOptions()
+    if len(formats) == 1 and options.box_format is None:
+        options = replace(options, box_format=formats.pop())
+    recommendation = recommend(str(data), splits, options)
     preset = recommendation.preset.value
     findings = [*_empty_splits(splits), *format_findings]
     for split in splits.values():
         findings += image_findings(split)
         findings += box_findings(split)
+    findings += outside_findings(splits)
     findings += class_findings(splits)
     findings += _other_refusals(splits, findings)
     findings += copy_findings(splits)

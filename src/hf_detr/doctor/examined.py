@@ -8,7 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..data.schema import DataError, SourceImage, SourceObject, SourceSplit, check_record
+from ..data.box_formats import BOX_FORMATS, to_xywh
+from ..data.record_checks import check_record, with_size
+from ..data.schema import DataError, ReadOptions, SourceImage, SourceObject, SourceSplit
+from ..data.turned_images import as_displayed, drawn_upright, states_stored_size
 from .findings import Place
 from .image_facts import ImageFacts
 
@@ -22,7 +25,9 @@ class Boxes:
     Attributes:
         image: (N,) int64, the position of the object's image in the split.
         item: the objects themselves.
-        bbox: (N, 4) float64, (x, y, width, height) in pixels; NaN where there are not four numbers.
+        numbers: (N, 4) float64, the four numbers as the file has them; NaN where there are not four.
+        box_format: (N,) str, what the numbers are taken for.
+        bbox: (N, 4) float64, (x, y, width, height) in pixels; NaN where that cannot be known.
         image_size: (N, 2) float64, (width, height) of the object's image; NaN where annotation and file disagree or
             neither tells: nothing can be said about its boxes then.
         label: (N,) int64, the class; `NOT_DECLARED` where the category is not.
@@ -31,6 +36,8 @@ class Boxes:
 
     image: np.ndarray
     item: Sequence[SourceObject]
+    numbers: np.ndarray
+    box_format: np.ndarray
     bbox: np.ndarray
     image_size: np.ndarray
     label: np.ndarray
@@ -57,8 +64,12 @@ class ExaminedSplit:
     Attributes:
         name: "train", "validation" or "test".
         source, names: as in `SourceSplit`.
-        records: its images in their order, with paths, but without pixels.
-        facts: what the pixels of each said.
+        options: how its owner says that the files are to be taken.
+        records: its images in their order, with paths, but without pixels, and with the size as displayed where
+            annotations and file allow it.
+        facts: what the file of each said.
+        turned: the positions of the images turned by EXIF whose annotations have the size as stored, and whether
+            their boxes are taken for those of the displayed picture.
         refusals: why loading refuses a record, by its position; the first reason of each.
         boxes: all objects, in the order of the images.
     """
@@ -66,8 +77,10 @@ class ExaminedSplit:
     name: str
     source: Path | str
     names: Mapping[Hashable, str]
+    options: ReadOptions
     records: Sequence[SourceImage]
     facts: Sequence[ImageFacts]
+    turned: Mapping[int, bool]
     refusals: Mapping[int, str]
     boxes: Boxes
 
@@ -90,16 +103,31 @@ class ExaminedSplit:
 
 def examined_split(name: str, split: SourceSplit, read: Iterable[tuple[SourceImage, ImageFacts]]) -> ExaminedSplit:
     """Collect the records of a split, in their order, and what was read of their images."""
-    records, facts, refusals = [], [], {}
-    labels = {key: label for label, key in enumerate(split.names)}
-    for index, (record, fact) in enumerate(read):
+    records, facts = [], []
+    for record, fact in read:
+        records.append(replace(record, image=_path(record.image)))
+        facts.append(fact)
+    turned = {
+        index: (record, fact.header)
+        for index, (record, fact) in enumerate(zip(records, facts, strict=True))
+        if states_stored_size(record, fact.header)
+    }
+    uprights = dict(zip(turned, drawn_upright(list(turned.values()), split.options), strict=True))
+    for index, upright in uprights.items():
+        records[index] = as_displayed(*turned[index], upright, split.options)
+    labels, refusals = {key: label for label, key in enumerate(split.names)}, {}
+    for index, (record, fact) in enumerate(zip(records, facts, strict=True)):
         try:
-            check_record(record, labels, split.source)
+            records[index] = with_size(record, fact.header, split.source)
+            checked = records[index]
+            if checked.image is None and fact.problem_kind != "undeclared_image":
+                checked = replace(checked, image="embedded image")
+            check_record(checked, labels, split.source, split.options)
         except DataError as error:
             refusals[index] = str(error)
-        records.append(replace(record, image=_path(record.image), instance_mask=None))
-        facts.append(fact)
-    return ExaminedSplit(name, split.source, split.names, records, facts, refusals, _boxes(records, facts, labels))
+        records[index] = replace(records[index], instance_mask=None)
+    boxes = _boxes(records, facts, labels, split.options)
+    return ExaminedSplit(name, split.source, split.names, split.options, records, facts, uprights, refusals, boxes)
 
 
 def size_agrees(record: SourceImage, fact: ImageFacts) -> bool:
@@ -113,7 +141,12 @@ def _path(image: Any) -> str | None:
     return str(image) if isinstance(image, str | Path) else None
 
 
-def _boxes(records: Sequence[SourceImage], facts: Sequence[ImageFacts], labels: Mapping[Hashable, int]) -> Boxes:
+def _boxes(
+    records: Sequence[SourceImage],
+    facts: Sequence[ImageFacts],
+    labels: Mapping[Hashable, int],
+    options: ReadOptions,
+) -> Boxes:
     items = [item for record in records for item in record.objects]
     counts = [len(record.objects) for record in records]
     sizes = [
@@ -121,14 +154,27 @@ def _boxes(records: Sequence[SourceImage], facts: Sequence[ImageFacts], labels: 
         for record, fact in zip(records, facts, strict=True)
     ]
     image = np.repeat(np.arange(len(records)), counts)
+    numbers = np.array([as_numbers(item.bbox, 4) for item in items]).reshape(-1, 4)
+    box_format = np.array([options.format_of(item) for item in items], dtype=object)
+    image_size = np.array(sizes).reshape(-1, 2)[image]
     return Boxes(
         image=image,
         item=items,
-        bbox=np.array([as_numbers(item.bbox, 4) for item in items]).reshape(-1, 4),
-        image_size=np.array(sizes).reshape(-1, 2)[image],
+        numbers=numbers,
+        box_format=box_format,
+        bbox=_in_pixels(numbers, box_format, image_size),
+        image_size=image_size,
         label=np.array([labels.get(item.category, NOT_DECLARED) for item in items], dtype=np.int64),
         crowd=np.array([item.iscrowd == 1 for item in items], dtype=bool),
     )
+
+
+def _in_pixels(numbers: np.ndarray, box_format: np.ndarray, image_size: np.ndarray) -> np.ndarray:
+    bbox = np.full_like(numbers, np.nan)
+    for name in BOX_FORMATS:
+        chosen = box_format == name
+        bbox[chosen] = np.stack(to_xywh(numbers[chosen].T, name, *image_size[chosen].T), axis=1)
+    return bbox
 
 
 def as_numbers(values: Any, count: int) -> list[float]:

@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 from ..data.images import is_image
-from .copies import groups_of_copies, identical
+from ..data.look_alikes import groups_of_look_alikes, identical
 from .examined import ExaminedSplit, size_agrees
 from .findings import Finding, Place, Severity, finding
 from .image_facts import ImageFacts
@@ -47,6 +47,11 @@ _KINDS = {
         "images are turned by their EXIF orientation; boxes are taken to refer to the image as displayed",
         "look at their boxes in samples.jpg: some annotation tools ignore the orientation",
     ),
+    "stored_size": (
+        Severity.NOTE,
+        "images are turned by their EXIF orientation, and their annotations have the size as stored",
+        "look at their boxes in samples.jpg: which picture they were drawn on is told by where they fit",
+    ),
 }
 """What can be wrong with one image: how bad it is, what it is, and what helps."""
 
@@ -65,8 +70,11 @@ def image_findings(split: ExaminedSplit) -> list[Finding]:
         elif not size_agrees(record, fact):
             problem = _size_problem((record.width, record.height), fact)
             places["image_size"].append(split.place(index, problem))
-        if fact.rotated:
-            places["turned_image"].append(split.place(index, f"EXIF orientation {fact.orientation}"))
+        if index in split.turned:
+            drawn = "as displayed" if split.turned[index] else "as stored"
+            places["stored_size"].append(split.place(index, f"boxes taken as drawn on the picture {drawn}"))
+        elif fact.header is not None and fact.header.orientation != 1:
+            places["turned_image"].append(split.place(index, f"EXIF orientation {fact.header.orientation}"))
     found = [finding(kind, *description, places[kind]) for kind, description in _KINDS.items()]
     return [*chain.from_iterable(found), *_without_objects(split), *_different_sizes(split)]
 
@@ -74,10 +82,10 @@ def image_findings(split: ExaminedSplit) -> list[Finding]:
 def copy_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
     """Return groups of images that look the same: across splits, where they flatter the results, and within one."""
     images = [(split, index) for split in splits.values() for index in range(len(split.records))]
-    facts = [split.facts[index] for split, index in images]
+    fingerprints = [split.facts[index].fingerprint for split, index in images]
     across, within = [], []
-    for group in groups_of_copies(facts):
-        alike = "the same file as" if identical([facts[member] for member in group]) else "looks like"
+    for group in groups_of_look_alikes(fingerprints):
+        alike = "the same file as" if identical([fingerprints[member] for member in group]) else "looks like"
         first, *others = (images[member][0].place(images[member][1]) for member in group)
         detail = f"{alike} {'; '.join(str(place) for place in others)}"
         place = Place(detail, first.split, first.file, first.image_id)
@@ -119,8 +127,6 @@ def unlisted_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
 def _size_problem(annotated: tuple[int, int], fact: ImageFacts) -> str:
     width, height = fact.size
     problem = f"annotated as {annotated[0]}x{annotated[1]}, displayed as {width}x{height}"
-    if annotated == fact.stored_size:
-        return f"{problem}: the annotation ignores the EXIF orientation {fact.orientation}"
     if annotated == (height, width):
         return f"{problem}: width and height are exchanged"
     return problem

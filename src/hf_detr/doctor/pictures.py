@@ -10,7 +10,7 @@ from ..data.drawing import draw_detections, grid
 from ..data.images import decode_image
 from ..data.schema import DataError, SourceImage, SourceSplit
 from .class_checks import class_counts
-from .examined import ExaminedSplit, as_numbers
+from .examined import NOT_DECLARED, ExaminedSplit
 from .recommendation import TINY_SIDE, resized_sides
 
 SAMPLES, COLUMNS = 12, 4
@@ -28,7 +28,7 @@ def sample_sheet(source: SourceSplit, split: ExaminedSplit) -> Image.Image | Non
     telling = [index for index in readable if split.records[index].objects] or readable
     count = min(SAMPLES, len(telling))
     chosen = {telling[position * len(telling) // count] for position in range(count)}
-    samples = [picture for record in _chosen(source, chosen) for picture in _sample(record, split.names)]
+    samples = [picture for index, record in _chosen(source, chosen) for picture in _sample(record, index, split)]
     return grid(samples, COLUMNS) if samples else None
 
 
@@ -81,15 +81,15 @@ def class_figure(splits: Mapping[str, ExaminedSplit]) -> Figure:
     return figure
 
 
-def _chosen(source: SourceSplit, indices: Set[int]) -> Iterator[SourceImage]:
+def _chosen(source: SourceSplit, indices: Set[int]) -> Iterator[tuple[int, SourceImage]]:
     for index, record in enumerate(source.records):
         if index in indices:
-            yield record
+            yield index, record
         if index >= max(indices, default=-1):
             return
 
 
-def _sample(record: SourceImage, names: Mapping) -> Sequence[Image.Image]:
+def _sample(record: SourceImage, index: int, split: ExaminedSplit) -> Sequence[Image.Image]:
     """Return one picture with its boxes, or none where it cannot be decoded after all."""
     image = record.image
     try:
@@ -97,13 +97,10 @@ def _sample(record: SourceImage, names: Mapping) -> Sequence[Image.Image]:
     except DataError:
         return []
     scale = min(CELL[0] / picture.width, CELL[1] / picture.height)
-    keys = list(names)
-    items = [item for item in record.objects if item.category in names]
-    boxes = np.array([as_numbers(item.bbox, 4) for item in items]).reshape(-1, 4)
-    labels = np.array([keys.index(item.category) for item in items], dtype=np.int64)
-    known = np.isfinite(boxes).all(axis=1)
-    boxes, labels = boxes[known], labels[known]
+    shown = (split.boxes.image == index) & (split.boxes.label != NOT_DECLARED)
+    shown &= np.isfinite(split.boxes.bbox).all(axis=1)
+    boxes, labels = split.boxes.bbox[shown], split.boxes.label[shown]
     boxes[:, 2:] += boxes[:, :2]
     boxes = np.clip(boxes, -2, np.tile(picture.size, 2) + 2) * scale
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    return [draw_detections(picture.resize(size), boxes, labels, list(names.values()))]
+    return [draw_detections(picture.resize(size), boxes, labels, list(split.names.values()))]

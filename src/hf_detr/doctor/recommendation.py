@@ -14,6 +14,7 @@ from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.processing.sizes import LONGEST_TO_SHORTEST, SHORTEST_EDGE
 from hf_detr.training.recipe import default_image_size, training_arguments
 
+from ..data.schema import ReadOptions
 from .examined import ExaminedSplit
 from .findings import Finding, Severity, finding
 
@@ -64,8 +65,8 @@ class Recommendation:
         return {name: Choice(**choice) for name, choice in asdict(self).items() if name != "command"}
 
 
-def recommend(data: str, splits: Mapping[str, ExaminedSplit]) -> Recommendation:
-    """Recommend how to train on a data set, on this machine."""
+def recommend(data: str, splits: Mapping[str, ExaminedSplit], options: ReadOptions) -> Recommendation:
+    """Recommend how to train on a data set, on this machine; `options` are those that its files need."""
     train = splits["train"]
     preset = _preset()
     image_size = _image_size(preset.value, train)
@@ -74,6 +75,9 @@ def recommend(data: str, splits: Mapping[str, ExaminedSplit]) -> Recommendation:
     words = ["hf-detr", "train", "--data", data, "--preset", preset.value, "--image-size", str(image_size.value)]
     if queries.value != num_queries(preset.value):
         words += ["--set", f"num_queries={queries.value}"]
+    words += ["--box-format", options.box_format] if options.box_format else []
+    words += ["--clip-boxes"] if options.clip_boxes else []
+    words += ["--skip-unusable"] if options.skip_unusable else []
     words += ["--epochs", str(epochs.value), "--batch-size", str(batch_size.value), "--output", "my-detector"]
     return Recommendation(preset, image_size, queries, epochs, batch_size, shlex.join(words))
 

@@ -2,31 +2,37 @@
 
 import json
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
-from ..images import size_from_header
-from ..schema import SourceImage, SourceObject, SourceSplit, dataset_from_split, locate
+from ..schema import ReadOptions, SourceImage, SourceObject, SourceSplit, locate
+from ..split_checks import dataset_from_split
 
 
-def read_coco(annotation_file: str | Path, image_folder: str | Path) -> Dataset:
+def read_coco(annotation_file: str | Path, image_folder: str | Path, options: ReadOptions | None = None) -> Dataset:
     """Read a COCO detection file and its images into the schema of `detection_features`.
 
+    Args:
+        annotation_file: the json.
+        image_folder: the folder in which the json's file names are.
+        options: how boxes and unusable images are taken; the defaults of `ReadOptions`.
+
     Raises:
-        DataError: the json is not COCO detection or a record is unusable; see `coco_split` and `check_record`.
+        DataError: the json is not COCO detection or a record is unusable; see `coco_split` and `dataset_from_split`.
     """
-    return dataset_from_split(coco_split(annotation_file, image_folder))
+    split = coco_split(annotation_file, image_folder)
+    return dataset_from_split(replace(split, options=options or ReadOptions()))
 
 
 def coco_split(annotation_file: str | Path, image_folder: str | Path) -> SourceSplit:
     """Read a COCO detection file.
 
     Category ids, whatever they start from and skip, become the labels 0..K-1 in the order of the ids. Images without
-    annotations are kept, and so are crowd regions. Images are paths. Boxes refer to the image as displayed, its EXIF
-    orientation applied. The header of an image is read only where the json does not tell its size. Annotations of an
-    image that the json does not declare make a record without an image.
+    annotations are kept, and so are crowd regions. Images are paths. Annotations of an image that
+    the json does not declare make a record without an image.
 
     Raises:
         DataError: the json is not COCO detection, or an entry is not an object, has no id or names no file.
@@ -108,7 +114,5 @@ def _image(entry: Any, objects: dict[str, list], folder: Path, source: Path) -> 
     if not isinstance(name, str):
         raise locate(f"expected str, got {name!r}", source, image_id, field="file_name")
     image = folder / name
-    width, height = entry.get("width"), entry.get("height")
-    if width is None or height is None:
-        width, height = size_from_header(image)
-    return SourceImage(image, image_id, width, height, [item for _, item in objects.get(repr(image_id), ())])
+    found = [item for _, item in objects.get(repr(image_id), ())]
+    return SourceImage(image, image_id, entry.get("width"), entry.get("height"), found)

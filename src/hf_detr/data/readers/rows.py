@@ -12,7 +12,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ..images import size_from_header
 from ..schema import SourceImage, SourceObject, locate
 
 CONTAINERS = ("objects", "object", "annotations")
@@ -54,7 +53,7 @@ def find_columns(example: Mapping[str, Any], source: str | Path) -> Columns:
 
 
 def record_from_row(row: Mapping[str, Any], columns: Columns, image: Any, image_id: int) -> SourceImage:
-    """Return a row as a record; its size is read from the image where the row lacks it.
+    """Return a row as a record.
 
     Args:
         row: one row, images not decoded.
@@ -62,9 +61,6 @@ def record_from_row(row: Mapping[str, Any], columns: Columns, image: Any, image_
         image: a path or what `datasets.Image` encodes.
         image_id: for rows that have no integer id.
     """
-    width, height = row.get("width"), row.get("height")
-    if width is None or height is None:
-        width, height = size_from_header(image)
     given = row.get("image_id")
     objects = [
         SourceObject(
@@ -76,7 +72,8 @@ def record_from_row(row: Mapping[str, Any], columns: Columns, image: Any, image_
         )
         for number, item in enumerate(_items(row, columns), start=1)
     ]
-    return SourceImage(image, given if isinstance(given, int) else image_id, width, height, objects)
+    image_id = given if isinstance(given, int) else image_id
+    return SourceImage(image, image_id, row.get("width"), row.get("height"), objects)
 
 
 def stored_image(value: Any, folder: Path | None = None) -> Any:

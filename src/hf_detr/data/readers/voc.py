@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..images import size_from_header
 from ..schema import SourceImage, SourceObject, SourceSplit, locate
 from .layouts import Layout, images_by_stem, split_folders
 
@@ -38,8 +37,8 @@ class VocFiles:
 def voc_splits(files: dict[str, VocFiles]) -> dict[str, SourceSplit]:
     """Read splits in Pascal VOC format; the classes are the names found in any of them, in alphabetical order.
 
-    The image of an xml file is the one of the same name, or else the one that it names. Its size is read from the
-    image where the xml lacks it. Images are numbered from 1 within a split, objects from 1 within an image.
+    The image of an xml file is the one of the same name, or else the one that it names. Images are numbered
+    from 1 within a split, objects from 1 within an image.
 
     Raises:
         DataError: a file is missing or is no xml.
@@ -61,7 +60,7 @@ def _record(path: Path, number: int, images: dict[str, Path], files: VocFiles) -
     image = images.get(path.stem) or images.get(Path(named).stem) or files.image_folders[0] / named
     width, height = (_number(root.findtext(f"size/{name}")) for name in ("width", "height"))
     if not width or not height:  # some tools write 0 where they do not know
-        width, height = size_from_header(image)
+        width = height = None
     shift = 1 if CHALLENGE.match(root.findtext("source/database", "").strip()) else 0
     objects = [_object(entry, index, shift) for index, entry in enumerate(root.findall("object"), start=1)]
     return SourceImage(image, number, _integer(width), _integer(height), objects, annotation_file=path)
@@ -84,9 +83,10 @@ def _object(entry: ElementTree.Element, index: int, shift: int) -> SourceObject:
     bbox = corners
     if all(isinstance(value, float) for value in corners):
         left, top, right, bottom = corners
-        bbox = [left - shift, top - shift, right - left + shift, bottom - top + shift]
+        bbox = [left - shift, top - shift, right, bottom]
     difficult = entry.findtext("difficult", "0").strip() == "1"
-    return SourceObject(index, bbox, entry.findtext("name", "").strip() or None, iscrowd=int(difficult))
+    category = entry.findtext("name", "").strip() or None
+    return SourceObject(index, bbox, category, iscrowd=int(difficult), box_format="xyxy")
 
 
 def _number(text: str | None) -> float | str | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ..images import is_image, sizes_from_headers
+from ..images import is_image
 from ..schema import SourceImage, SourceObject, SourceSplit, locate
 from .layouts import SPLIT_NAMES, Layout, images_within
 
@@ -37,8 +37,8 @@ class YoloFiles:
 def yolo_splits(files: YoloFiles) -> dict[str, SourceSplit]:
     """Read splits in YOLO format.
 
-    The labels of `…/images/a/b.jpg` are in `…/labels/a/b.txt`, or else beside the image. Sizes are read from the
-    headers of the images. Images are numbered from 1 within a split, objects by their line.
+    The labels of `…/images/a/b.jpg` are in `…/labels/a/b.txt`, or else beside the image. Images are
+    numbered from 1 within a split, objects by their line.
 
     Raises:
         DataError: no label file is found for any image of the training or the validation data.
@@ -48,10 +48,9 @@ def yolo_splits(files: YoloFiles) -> dict[str, SourceSplit]:
         labels = [_label_file(image) for image in images]
         if images and split != "test" and not any(path.is_file() for path in labels):
             raise locate(f"none of the {len(images)} images has a label file; looked for {labels[0]}", images[0])
-        sizes = sizes_from_headers(images)
         records = [
-            SourceImage(image, number, *size, _objects(label, size, files.keypoints), annotation_file=label)
-            for number, (image, label, size) in enumerate(zip(images, labels, sizes, strict=True), start=1)
+            SourceImage(image, number, None, None, _objects(label, files.keypoints), annotation_file=label)
+            for number, (image, label) in enumerate(zip(images, labels, strict=True), start=1)
         ]
         splits[split] = SourceSplit(records, files.names, files.source)
     return splits
@@ -67,29 +66,23 @@ def _label_file(image: Path) -> Path:
     return beside if beside.is_file() and not apart.is_file() else apart
 
 
-def _objects(path: Path, size: tuple[int, int] | tuple[None, None], keypoints: bool) -> list[SourceObject]:
-    if size[0] is None or not path.is_file():
+def _objects(path: Path, keypoints: bool) -> list[SourceObject]:
+    if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    return [_object(line.split(), number, size, keypoints) for number, line in enumerate(lines, 1) if line.strip()]
+    return [_object(line.split(), number, keypoints) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _object(words: list[str], number: int, size: tuple[int, int], keypoints: bool) -> SourceObject:
+def _object(words: list[str], number: int, keypoints: bool) -> SourceObject:
     """Read one line; what is no number stays as it is, for the check to complain about."""
     values = [_number(word) for word in words]
     category = int(values[0]) if isinstance(values[0], float) and values[0].is_integer() else words[0]
     box = values[1:5] if keypoints else values[1:]
-    if any(isinstance(value, str) for value in box):
-        return SourceObject(number, box, category)
-    width, height = size
-    if len(box) == 4:
-        centre_x, centre_y, box_width, box_height = box
-        left, top = centre_x - box_width / 2, centre_y - box_height / 2
-        box = [left * width, top * height, box_width * width, box_height * height]
-    elif len(box) >= 6 and len(box) % 2 == 0:
-        x, y = [value * width for value in box[::2]], [value * height for value in box[1::2]]
-        box = [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-    return SourceObject(number, box, category)
+    is_outline = len(box) >= 6 and len(box) % 2 == 0 and not any(isinstance(value, str) for value in box)
+    if is_outline:
+        x, y = box[::2], box[1::2]
+        return SourceObject(number, [min(x), min(y), max(x), max(y)], category, box_format="xyxyn", from_outline=True)
+    return SourceObject(number, box, category, box_format="cxcywhn")
 
 
 def _number(word: str) -> float | str:

@@ -1,0 +1,178 @@
+"""The one check of the boxes of a record: four finite numbers, of a size, inside their image; and clipping."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .box_formats import format_in_words, is_normalised, to_xywh
+from .schema import DataError, ReadOptions, SourceImage, SourceObject, is_finite, is_integer, locate
+
+OVERFLOW_TOLERANCE = 2.0
+"""Boxes reaching this many pixels or fewer beyond the image are clipped: rounding, not a mistake."""
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Counts of the boxes that were changed or left out, of a record or of many.
+
+    Attributes:
+        empty: boxes left out because they have no area.
+        clipped: boxes cut at the edge of their image, which they crossed by more than `OVERFLOW_TOLERANCE` pixels.
+        dropped: boxes left out because clipping leaves nothing of them.
+        images: images with boxes that were clipped or dropped.
+    """
+
+    empty: int = 0
+    clipped: int = 0
+    dropped: int = 0
+    images: int = 0
+
+    def __add__(self, other: "Changes") -> "Changes":
+        return Changes(
+            self.empty + other.empty,
+            self.clipped + other.clipped,
+            self.dropped + other.dropped,
+            self.images + other.images,
+        )
+
+    def in_words(self, done: bool = False) -> str:
+        """Return what clipping does, such as "clip 12 boxes of 5 images and drop 1", or did."""
+        clip, drop = ("clipped", "dropped") if done else ("clip", "drop")
+        cut = f"{clip} {_count(self.clipped, 'box', 'boxes')} of {_count(self.images, 'image', 'images')}"
+        return f"{cut} and {drop} {self.dropped}" if self.dropped else cut
+
+
+class BoxesOutsideError(DataError):
+    """Boxes reach beyond their image; `clipping` counts what `ReadOptions.clip_boxes` would do to them."""
+
+    def __init__(self, message: str, clipping: Changes):
+        super().__init__(message)
+        self.clipping = clipping
+
+
+class CheckedObject(NamedTuple):
+    """An object that passed: its box as (x, y, width, height) in pixels inside the image, and its area in pixels."""
+
+    item: SourceObject
+    box: Box
+    area: float
+
+
+def checked_objects(
+    record: SourceImage, labels: Mapping[Hashable, int], source: str | Path, options: ReadOptions
+) -> tuple[list[CheckedObject], Changes]:
+    """Check the objects of a record whose size is known.
+
+    Args:
+        record: the image and its objects as the file has them.
+        labels: the declared categories.
+        source: the file that errors name.
+        options: in which format the boxes are, and whether they are clipped.
+
+    Returns:
+        the objects that can be used, and the count of what was left out or clipped.
+
+    Raises:
+        DataError: a field of an object is not what it should be, or its category is not declared.
+        BoxesOutsideError: boxes reach beyond the image and are not to be clipped.
+    """
+    kept: list[CheckedObject] = []
+    outside: list[tuple[SourceObject, Box]] = []
+    empty = dropped = 0
+    for item in record.objects:
+        box = _checked_box(item, record, source, options)
+        if item.category not in labels:
+            declared = f"the declared categories are {list(labels)}"
+            problem = f"{item.category!r} is not declared; {declared}"
+            raise locate(problem, source, record.image_id, item.id, "category")
+        inner = clipped(box, record.width, record.height)
+        is_outside, is_solid = reaches_outside(box, record.width, record.height), inner[2] > 0 and inner[3] > 0
+        if is_outside:
+            outside.append((item, box))
+        if is_solid:
+            share = inner[2] * inner[3] / (box[2] * box[3]) if is_outside else 1.0
+            area = inner[2] * inner[3] if item.area is None else share * _stated_area(item, record, options)
+            kept.append(CheckedObject(item, inner, area))
+        empty += not is_solid and not is_outside
+        dropped += not is_solid and is_outside
+    changes = Changes(empty, len(outside) - dropped, dropped, int(bool(outside)))
+    if outside and not options.clip_boxes:
+        raise _outside_error(*outside[0], changes, record, source, options)
+    if (empty or dropped) and record.instance_mask is not None:
+        raise locate("an object with an instance mask has a box of zero area", source, record.image_id, field="bbox")
+    return kept, changes
+
+
+def reaches_outside(box: Sequence, width: float, height: float) -> bool:
+    """Return whether a box (x, y, width, height) reaches further beyond its image than rounding explains.
+
+    Box and size may be arrays of many, all in pixels; then the answer is one, too.
+    """
+    x, y, box_width, box_height = box
+    low, right, bottom = -OVERFLOW_TOLERANCE, width + OVERFLOW_TOLERANCE, height + OVERFLOW_TOLERANCE
+    return (x < low) | (y < low) | (x + box_width > right) | (y + box_height > bottom)
+
+
+def clipped(box: Box, width: float, height: float) -> Box:
+    """Return the part of a box (x, y, width, height) inside an image; without a positive size, nothing is left."""
+    left, top = max(box[0], 0.0), max(box[1], 0.0)
+    right, bottom = min(box[0] + box[2], float(width)), min(box[1] + box[3], float(height))
+    return left, top, right - left, bottom - top
+
+
+def numbers_of(item: SourceObject) -> Box | None:
+    """Return the four numbers of an object's box as its file has them, None where they are something else."""
+    box = item.bbox
+    if isinstance(box, str) or not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
+        return None
+    return tuple(float(value) for value in box) if all(is_finite(value) for value in box) else None
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _checked_box(item: SourceObject, record: SourceImage, source: str | Path, options: ReadOptions) -> Box:
+    def error(problem: str, name: str) -> DataError:
+        return locate(problem, source, record.image_id, item.id, name)
+
+    box, words = item.bbox, format_in_words(options.format_of(item))
+    if not is_integer(item.id):
+        raise error(f"expected an integer, got {item.id!r}", "id")
+    if isinstance(box, str) or not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
+        raise error(f"expected four numbers {words}, got {box!r}", "bbox")
+    numbers = numbers_of(item)
+    if numbers is None:
+        raise error(f"expected finite numbers {words}, got {list(box)}", "bbox")
+    pixels = to_xywh(numbers, options.format_of(item), record.width, record.height)
+    if pixels[2] < 0 or pixels[3] < 0:
+        raise error(f"expected {words} without a negative size, got {list(box)}", "bbox")
+    if item.area is not None and (not is_finite(item.area) or item.area < 0):
+        raise error(f"expected a finite number that is not negative, got {item.area!r}", "area")
+    if item.iscrowd not in (0, 1):
+        raise error(f"expected 0 or 1, got {item.iscrowd!r}", "iscrowd")
+    return pixels
+
+
+def _stated_area(item: SourceObject, record: SourceImage, options: ReadOptions) -> float:
+    """Return the stated area in pixels; beside boxes in shares of the image, an area up to 1 is a share of it too."""
+    is_share = is_normalised(options.format_of(item)) and item.area <= 1
+    return float(item.area) * record.width * record.height if is_share else float(item.area)
+
+
+def _outside_error(
+    item: SourceObject,
+    box: Box,
+    clipping: Changes,
+    record: SourceImage,
+    source: str | Path,
+    options: ReadOptions,
+) -> BoxesOutsideError:
+    expected = f"expected {format_in_words(options.format_of(item))} inside the image"
+    problem = f"{expected} of {record.width}x{record.height} pixels, got {[float(value) for value in item.bbox]}"
+    return BoxesOutsideError(str(locate(problem, source, record.image_id, item.id, "bbox")), clipping)

@@ -1,0 +1,116 @@
+"""Finding images that are copies of each other, or nearly: by the bytes, and by a difference hash of the pixels."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+
+from .images import decode_image
+
+THUMBNAIL_SIZE = (9, 8)
+"""Width and height of the grey thumbnail: its 8x8 differences along the rows are the difference hash (dHash)."""
+DRAFT_SIZE = (72, 64)
+"""JPEG files are decoded at an eighth of their size, or what is just above this: every byte is read all the same."""
+MOST_DIFFERENT_BITS = 4
+"""Of the 64 bits of the hash: re-encoding and resizing flip a few; different photographs differ in about half."""
+MOST_DIFFERENT_GREY = 8.0
+"""Mean difference of the grey thumbnails, of 255: pictures without contrast have the same hash whatever their grey."""
+PRODUCTS_AT_ONCE = 2**24
+"""Images are compared in blocks of so many pairs, which bounds the memory."""
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What an image is compared by.
+
+    Attributes:
+        digest: a hash of the bytes of the file.
+        thumbnail: (8, 9) uint8, grey, of the picture as displayed.
+    """
+
+    digest: bytes
+    thumbnail: np.ndarray
+
+
+def image_bytes(image: Any) -> bytes:
+    """Return the encoded image of a record, given as in `SourceImage.image`.
+
+    Raises:
+        OSError: its file cannot be read.
+    """
+    if isinstance(image, str | Path):
+        return Path(image).read_bytes()
+    if not isinstance(image, dict):
+        image = datasets.Image().encode_example(image)
+    return image["bytes"] if image.get("bytes") is not None else Path(image["path"]).read_bytes()
+
+
+def fingerprint_of(content: bytes) -> Fingerprint:
+    """Return the fingerprint of an encoded image.
+
+    Raises:
+        DataError, OSError, SyntaxError, ValueError: it cannot be decoded, in Pillow's ways of saying so.
+    """
+    with PIL.Image.open(io.BytesIO(content)) as picture:
+        if picture.mode.startswith(("I", "F")):
+            picture = decode_image({"path": None, "bytes": content})
+        else:
+            picture.draft("L", DRAFT_SIZE)
+            picture.load()
+            picture = PIL.ImageOps.exif_transpose(picture)
+        grey = picture.convert("L").resize(THUMBNAIL_SIZE, PIL.Image.Resampling.BOX)
+    return Fingerprint(hashlib.blake2b(content, digest_size=16).digest(), np.asarray(grey))
+
+
+def groups_of_look_alikes(fingerprints: Sequence[Fingerprint | None]) -> list[list[int]]:
+    """Return the indices of images that are the same or look it, as groups of two or more, in order.
+
+    Groups are transitive: the frames of a slow film are one group. An image without a fingerprint is in no group.
+    """
+    known = np.array([index for index, found in enumerate(fingerprints) if found is not None], dtype=np.int64)
+    if len(known) < 2:
+        return []
+    thumbnails = np.stack([fingerprints[index].thumbnail for index in known]).astype(np.float32)
+    leader = list(range(len(known)))
+    for first, second in _similar_pairs(thumbnails):
+        leaders = sorted((_leader(leader, first), _leader(leader, second)))
+        leader[leaders[1]] = leaders[0]
+    groups: dict[int, list[int]] = {}
+    for position, index in enumerate(known.tolist()):
+        groups.setdefault(_leader(leader, position), []).append(index)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def identical(fingerprints: Sequence[Fingerprint]) -> bool:
+    """Return whether the files are the same byte for byte."""
+    return len({found.digest for found in fingerprints}) == 1
+
+
+def _similar_pairs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
+    """Return the pairs of (N, 8, 9) thumbnails that look alike; quadratic in N, but one matrix product a block."""
+    bits = np.where(thumbnails[:, :, 1:] > thumbnails[:, :, :-1], 1, -1).reshape(len(thumbnails), -1)
+    signs = bits.astype(np.float32)
+    least_product = signs.shape[1] - 2 * MOST_DIFFERENT_BITS  # each bit that differs takes two from the product
+    step = max(1, PRODUCTS_AT_ONCE // len(signs))
+    pairs = []
+    for start in range(0, len(signs), step):
+        rows, columns = np.nonzero(signs[start : start + step] @ signs[start:].T >= least_product)
+        rows, columns = rows[rows < columns] + start, columns[rows < columns] + start
+        difference = np.abs(thumbnails[rows] - thumbnails[columns]).mean(axis=(1, 2))
+        close = difference <= MOST_DIFFERENT_GREY
+        pairs += zip(rows[close].tolist(), columns[close].tolist(), strict=True)
+    return pairs
+
+
+def _leader(leader: list[int], index: int) -> int:
+    while leader[index] != index:
+        leader[index] = leader[leader[index]]  # halve the way for the next one
+        index = leader[index]
+    return index
