@@ -10,7 +10,7 @@ from torch import Tensor
 from hf_detr.benchmarking.contest import Contestant, Lap, Work
 from hf_detr.benchmarking.models import keeping, our_model
 from hf_detr.benchmarking.scenes import random_labels
-from hf_detr.modeling.outputs import HfDetrModelOutput
+from hf_detr.modeling.supervision import PredictionGroup, Predictions
 
 NUM_LABELS = 91
 # Nothing of the network is used but its losses, whose class term transformers counts once.
@@ -69,8 +69,7 @@ class Scene:
         def work(lap: Lap) -> tuple[Tensor, Tensor, Tensor]:
             logits.grad = boxes.grad = None
             targets = model.prepare_targets(labels, logits.dtype)
-            outputs = HfDetrModelOutput(layer_logits=logits, layer_boxes=boxes)
-            loss, _ = model.compute_loss(outputs, targets)
+            loss = model.compute_loss([PredictionGroup("", Predictions(logits, boxes), targets)]).loss
             lap("matching and losses")
             loss.backward()
             lap("backward")

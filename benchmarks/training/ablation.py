@@ -4,7 +4,7 @@
     python benchmarks/training/ablation.py --data path/to/bccd --steps 988 --image-size 256 --variant baseline --seed 0
 
 Every run is `hf-detr train` for the same number of steps, in a process of its own with one thread. Finished runs are
-in the results file and are not repeated. A variant is an option or several joined by `+`: `matchability+one_to_many`.
+in the results file and are not repeated. A variant is an option or several joined by `+`: `matchability+distinct`.
 """
 
 import contextlib
@@ -28,9 +28,6 @@ MEASURES = ("AP", "AP50")
 BASELINE = "baseline"
 BASELINE_FIELDS = {
     "classification": "focal",
-    "class_cost_position_power": 0,
-    "num_one_to_many_queries": 0,
-    "dense_repeats": 0,
     "query_content": "learned",
     "distinct_iou": 1,
 }
@@ -40,12 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     BASELINE: {},
     "varifocal": {"classification": "varifocal"},
     "matchability": {"classification": "matchability"},
-    "position_supervised": {"classification": "position_supervised"},
-    "position_cost": {"class_cost_position_power": 0.5},
-    "stable_matching": {"classification": "position_supervised", "class_cost_position_power": 0.5},
-    "one_to_many": {"num_one_to_many_queries": 100, "one_to_many_repeats": 6},
     "dense_one_to_one": {"augmentation": "strong"},
-    "dense_supervision": {"dense_repeats": 6},
     "token_content": {"query_content": "token"},
     "distinct": {"distinct_iou": 0.7},
 }
@@ -56,11 +48,18 @@ DEFAULT_VARIANTS = (
     BASELINE,
     "token_content",
     "varifocal",
-    "stable_matching",
-    "one_to_many",
     "dense_one_to_one",
-    "dense_supervision",
 )
+REMOVED = {
+    "stable_matching": "position-supervised class loss and position-modulated matching cost (Stable-DINO, Liu et al. "
+    "2023)",
+    "one_to_many": "100 more queries in training, six of them matched to each object (H-DETR, Jia et al. 2023)",
+    "dense_supervision": "a prediction of every token in training, six of them matched to each object (after Co-DETR, "
+    "Zong et al. 2023)",
+}
+"""What was measured and is no longer in the package."""
+LAST_COMMIT = "862291d"
+"""The commit in which the code of the removed options last stood as it was measured."""
 BUDGET = ("preset", "data", "steps", "batch_size", "image_size")
 """Settings that all runs of a table share."""
 
@@ -178,6 +177,14 @@ def table(records: Sequence[Record]) -> str:
 def page(records: Sequence[Record]) -> str:
     """Return the report: a table for each budget."""
     budgets = {tuple(record[name] for name in BUDGET): None for record in records}
+    measured = dict.fromkeys(record["variant"] for record in records if record["variant"] in REMOVED)
+    gone = [f"- `{name}`: {REMOVED[name]}." for name in measured]
+    removed = f"""
+These options are no longer in the package, because none of them gained more AP than seeds differ by. Their rows stay
+in the tables; their code last stood in commit {LAST_COMMIT}.
+
+{chr(10).join(gone)}
+"""
     sections = [
         section([record for record in records if tuple(record[name] for name in BUDGET) == budget])
         for budget in budgets
@@ -189,7 +196,7 @@ scratch with `hf-detr train`. AP is in percent on the validation images; ± is t
 which draw the data, the initial weights and the order. The last column compares runs of the same seed. The baseline is
 {", ".join(f"`{name}={value!r}`" for name, value in BASELINE_FIELDS.items())} and the augmentation
 `{BASELINE_AUGMENTATION}`.
-
+{removed if gone else ""}
 {(chr(10) * 2).join(sections)}
 """
 
@@ -200,6 +207,7 @@ def section(records: Sequence[Record]) -> str:
     source = budget["data"] if budget["data"].startswith("synthetic") else f"path/to/{budget['data']}"
     options = {**budget, "data": source}
     lists = {name: dict.fromkeys(record[name] for record in records) for name in ("variant", "seed")}
+    lists["variant"] = {name: None for name in lists["variant"] if name not in REMOVED}
     words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
     words += [f"--{name} {value}" for name, values in lists.items() for value in values]
     return f"""## {budget["data"]}

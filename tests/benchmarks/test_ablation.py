@@ -13,10 +13,7 @@ def ablation(script):
 
 
 def test_a_variant_joins_options(ablation):
-    assert ablation.differences("varifocal+position_cost") == {
-        "classification": "varifocal",
-        "class_cost_position_power": 0.5,
-    }
+    assert ablation.differences("varifocal+distinct") == {"classification": "varifocal", "distinct_iou": 0.7}
 
 
 @pytest.mark.parametrize(
@@ -90,3 +87,18 @@ def test_the_page_is_written_from_finished_runs(ablation, monkeypatch: pytest.Mo
         in page.read_text()
     )
     assert json.loads(finished.read_text()) == [kept, elsewhere]
+
+
+def test_what_was_removed_stays_in_the_tables_and_not_in_the_command(ablation):
+    budget = {"preset": "tiny", "data": "synthetic:5", "steps": 2, "image_size": 64, "batch_size": 2}
+    kept = {**ablation.settings_of("baseline", 0, budget), "result": {"AP": 0.25, "AP50": 0.5}}
+    gone = kept | {"variant": "one_to_many", "differences": {"queries": 7}, "result": {"AP": 0.2, "AP50": 0.4}}
+    page = ablation.page([kept, gone])
+    assert "| one_to_many | `queries=7` | 1 | 20.0 | 40.0 | -5.0 |" in page
+    assert f"- `one_to_many`: {ablation.REMOVED['one_to_many']}." in page
+    assert f"commit {ablation.LAST_COMMIT}" in page
+    assert "--variant baseline --seed 0" in page
+    assert "--variant one_to_many" not in page
+    assert "no longer in the package" not in ablation.page([kept])
+    with pytest.raises(ValueError, match="no option 'one_to_many'"):
+        ablation.differences("one_to_many")

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from hf_detr import HfDetrForObjectDetection, available_presets
 from hf_detr.modeling.backbone import FeatureMap
-from hf_detr.modeling.queries import Queries
+from hf_detr.modeling.queries import Queries, TrainingQueries
+from hf_detr.modeling.supervision import Predictions
 
 DENSE = [preset for preset in available_presets() if tiny_config(preset).encoder == "dense"]
 DEFORMABLE = [preset for preset in available_presets() if tiny_config(preset).encoder == "deformable"]
@@ -49,9 +50,9 @@ def decode(model: HfDetrForObjectDetection, contents: list[Tensor], masks: list[
     memory = model.model.encoder(features)
     queries = model.model.queries(memory)
     if model.model.denoising is not None:
-        queries, _ = model.model.denoising(queries, None)
-    decoded = model.model.decoder(queries, memory, model.model.heads, all_layers=False)
-    return decoded.logits[-1], decoded.boxes[-1]
+        queries = model.model.denoising(queries, None)
+    predictions = model.model.decoder(queries, memory, model.model.heads, all_layers=False).predictions
+    return predictions.logits[-1], predictions.boxes[-1]
 
 
 def padded_maps(model: HfDetrForObjectDetection, rows: float, columns: float, filling: float, seed: int = 0):
@@ -91,21 +92,31 @@ def test_the_transformer_does_not_notice_padding(preset: str):
 
 
 def test_who_sees_whom():
-    """Two groups of two denoising queries, three matching queries, two matched one to many."""
-    kinds = {"num_denoising": 4, "num_denoising_groups": 2, "num_one_to_many": 2}
-    mask = Queries(torch.zeros(1, 9, 8), None, None, **kinds).attention_mask[0, 0]
+    """Two groups of two queries and a kind of one that exist in training only, before three of inference."""
+    training = [TrainingQueries(4, 2, lambda predictions: None), TrainingQueries(1, 1, lambda predictions: None)]
+    mask = Queries(torch.zeros(1, 8, 8), None, None, training=training).attention_mask[0, 0]
     expected = """
-        11..111..
-        11..111..
-        ..11111..
-        ..11111..
-        ....111..
-        ....111..
-        ....111..
-        .......11
-        .......11
+        11...111
+        11...111
+        ..11.111
+        ..11.111
+        ....1111
+        .....111
+        .....111
+        .....111
     """
     assert ["".join(".1"[int(cell)] for cell in row) for row in mask] == expected.split()
+
+
+def test_each_kind_of_training_query_gets_its_own_predictions():
+    predictions = Predictions(
+        torch.arange(8.0).view(1, 1, 8, 1), torch.arange(8.0).view(1, 1, 8, 1).expand(-1, -1, -1, 4)
+    )
+    training = [TrainingQueries(count, 1, lambda part: part.logits.flatten().tolist()) for count in (4, 1)]
+    own, groups = Queries(torch.zeros(1, 8, 8), None, None, groups=["proposals"], training=training).split(predictions)
+    assert groups == ["proposals", [0, 1, 2, 3], [4]]
+    assert own.logits.flatten().tolist() == [5, 6, 7]
+    assert own.boxes.shape == (1, 1, 3, 4)
 
 
 @pytest.mark.parametrize("preset", ["dn-detr-resnet-50", "dino-resnet-50-4scale"])
@@ -115,10 +126,11 @@ def test_denoising_trains_on_what_it_was_given(preset: str):
     seen = {}
     model.model.decoder.register_forward_pre_hook(lambda module, arguments: seen.update(queries=arguments[0]))
     annotations = labels(2, 2)
-    part = model.model(images(2), targets=model.prepare_targets(annotations, torch.float32)).denoising
+    outputs = model.model(images(2), targets=model.prepare_targets(annotations, torch.float32))
+    (part,) = (group for group in outputs.groups if group.name == "dn")
     references = seen["queries"].reference_points
     for image, annotation in enumerate(annotations):
-        index = part.matches.query_index[0, image].view(part.num_groups, -1)
+        index = part.matching.query_index[0, image].view(part.copies, -1)
         for group in index:
             torch.testing.assert_close(references[image, group], annotation["boxes"], rtol=0, atol=1e-4)
 

@@ -79,13 +79,7 @@ def test_an_unknown_field_in_a_saved_file_is_refused(tmp_path: Path):
         ({"query_content": "token"}, "query_content='token'.*allowed is 'selected'"),
         ({"denoising": "dn"}, "query_position='sine'"),
         ({"denoising": "dn", "query_position": "sine", "query_reference": "box"}, "allowed are 'focal', 'varifocal'"),
-        ({"class_cost_position_power": -1}, "class_cost_position_power=-1"),
         ({"category_ids": {"cat": 3, "dog": 3}}, "'dog': 3}: each class needs an id of its own"),
-        ({"num_one_to_many_queries": -5}, "num_one_to_many_queries=-5"),
-        ({"one_to_many_repeats": 0}, "one_to_many_repeats=0"),
-        ({"num_one_to_many_queries": 10}, "num_one_to_many_queries=10 needs a sigmoid"),
-        ({"dense_repeats": -1}, "dense_repeats=-1"),
-        ({"dense_repeats": 4}, "dense_repeats=4, encoder='dense'"),
     ],
 )
 def test_combinations_that_mean_nothing_are_refused(fields: dict, named: str):

@@ -24,16 +24,17 @@ from hf_detr.modeling.boxes import (
     generalised_box_iou,
     inverse_sigmoid,
 )
-from hf_detr.modeling.class_losses import SIGMOID_LOSSES, BackgroundSum, background, fast_softplus
-from hf_detr.modeling.losses import Criterion, SupervisedSet
+from hf_detr.modeling.class_losses import SIGMOID_LOSSES, BackgroundSum, background, fast_softplus, sigmoid_loss
+from hf_detr.modeling.losses import TERMS, Criterion, Term, cross_entropy
 from hf_detr.modeling.matching import HungarianMatcher
 from hf_detr.modeling.position import SinePositionEmbedding
+from hf_detr.modeling.supervision import MatchedGroup, PredictionGroup, Predictions
 from hf_detr.modeling.targets import Matches, Targets
 from shared import SHARED_FOLDER
 
 SOFTMAX = HfDetrConfig(num_labels=5)
 FOCAL = HfDetrConfig(num_labels=5, classification="focal", class_cost=2)
-QUALITY_AWARE = ["varifocal", "matchability", "position_supervised"]
+QUALITY_AWARE = ["varifocal", "matchability"]
 SIGMOID = ["focal", *QUALITY_AWARE]
 
 
@@ -110,8 +111,8 @@ def test_matching_equals_the_original(operators: dict[str, Tensor], kind: str, i
     assert found == set(map(tuple, case["indices"].mT.tolist()))
 
 
-def predictions_for_classes(logits: Tensor, classes: Tensor, no_object: int | None) -> SupervisedSet:
-    """A set whose matches are read off the class of each query: every real class is one object."""
+def predictions_for_classes(logits: Tensor, classes: Tensor, no_object: int | None) -> MatchedGroup:
+    """A group whose matches are read off the class of each query: every real class is one object."""
     is_object = torch.ones_like(classes, dtype=torch.bool) if no_object is None else classes != no_object
     labels = [
         {"class_labels": c[o], "boxes": torch.full((int(o.sum()), 4), 0.5)}
@@ -120,15 +121,15 @@ def predictions_for_classes(logits: Tensor, classes: Tensor, no_object: int | No
     targets = Targets.from_labels(labels, torch.float64)
     index = torch.nn.utils.rnn.pad_sequence([o.nonzero()[:, 0] for o in is_object], batch_first=True)
     boxes = torch.full((*logits.shape[:2], 4), 0.5, dtype=torch.float64)
-    return SupervisedSet(
-        [""], logits[None], boxes[None], targets, Matches(index[None], targets.valid[None]), torch.tensor(1.0)
+    return MatchedGroup(
+        Predictions(logits[None], boxes[None]), targets, Matches(index[None], targets.valid[None]), torch.tensor(1.0)
     )
 
 
 def test_cross_entropy_and_its_gradient(operators: dict[str, Tensor]):
     logits = operators["ce.logits"].clone().requires_grad_()
     predictions = predictions_for_classes(logits, operators["ce.target"].long(), no_object=logits.shape[-1] - 1)
-    loss = Criterion(SOFTMAX).cross_entropy(predictions)
+    loss = cross_entropy(predictions, SOFTMAX)
     loss.sum().backward()
     torch.testing.assert_close(loss, operators["ce.loss"], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(logits.grad, operators["ce.grad"], rtol=1e-9, atol=1e-9)
@@ -140,7 +141,7 @@ def test_focal_loss_and_its_gradient(operators: dict[str, Tensor]):
     classes = torch.where(one_hot.any(-1), one_hot.argmax(-1), num_classes)
     predictions = predictions_for_classes(logits, classes, no_object=num_classes)
     predictions.num_boxes = torch.tensor(4.0)
-    loss = Criterion(FOCAL).sigmoid_loss(predictions)
+    loss = sigmoid_loss(predictions, FOCAL)
     loss.sum().backward()
     torch.testing.assert_close(loss, operators["focal.loss"], rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(logits.grad, operators["focal.grad"], rtol=1e-9, atol=1e-9)
@@ -268,15 +269,14 @@ def test_predictions_that_are_not_finite_are_reported_by_image(
 @pytest.mark.parametrize("classification", ["softmax", *SIGMOID])
 @pytest.mark.parametrize("counts", [[3, 5], [4, 0], [0, 0]])
 def test_losses_are_finite_and_have_gradients(classification: str, counts: list[int]):
-    config = sigmoid_config(classification, class_cost_position_power=0.5)
+    config = sigmoid_config(classification)
     classes = 6 if config.classification == "softmax" else 5
     logits, predicted = random_predictions(2, 2, 12, classes)
     logits, predicted = logits.requires_grad_(), predicted.requires_grad_()
     targets = Targets.from_labels(random_labels(counts, 5), torch.float64)
     criterion = Criterion(config)
     num_boxes = torch.tensor(max(1.0, sum(counts)))
-    matches = criterion.matcher(logits, predicted, targets)
-    total, terms = criterion([SupervisedSet(["_0", ""], logits, predicted, targets, matches, num_boxes)])
+    total, terms, _ = criterion([PredictionGroup("", Predictions(logits, predicted), targets)], num_boxes)
     total.backward()
     assert total.isfinite()
     assert set(terms) == {
@@ -297,9 +297,8 @@ def test_padding_of_the_targets_changes_nothing():
 
     def loss(images: slice) -> Tensor:
         targets = Targets.from_labels(labels[images], torch.float64)
-        matches = criterion.matcher(logits[:, images], predicted[:, images], targets)
-        chosen = SupervisedSet([""], logits[:, images], predicted[:, images], targets, matches, torch.tensor(1.0))
-        return criterion([chosen])[0]
+        chosen = Predictions(logits[:, images], predicted[:, images])
+        return criterion([PredictionGroup("", chosen, targets)], torch.tensor(1.0)).loss
 
     torch.testing.assert_close(loss(slice(0, 2)), loss(slice(0, 1)) + loss(slice(1, 2)))
 
@@ -319,7 +318,7 @@ def binary_cross_entropy(probability: float, target: float) -> float:
     return -target * math.log(probability) - (1 - target) * math.log(1 - probability)
 
 
-def half_fitting_predictions(kind: str = "one_to_one") -> SupervisedSet:
+def half_fitting_predictions() -> MatchedGroup:
     """One image, two objects of classes 1 and 0, three queries, two classes.
 
     Query 2 has the box of the first object shifted by a third of its width: IoU 0.5. Query 0 has that of the second
@@ -330,7 +329,7 @@ def half_fitting_predictions(kind: str = "one_to_one") -> SupervisedSet:
     boxes = torch.stack([objects[1], objects[0], objects[0] + torch.tensor([0.1, 0, 0, 0], dtype=torch.float64)])
     logits = torch.tensor([[0.8, -0.3], [-1.2, 0.1], [0.4, -0.6]], dtype=torch.float64)
     matches = Matches(torch.tensor([[[2, 0]]]), targets.valid[None])
-    return SupervisedSet([""], logits[None, None], boxes[None, None], targets, matches, torch.tensor(2.0), kind=kind)
+    return MatchedGroup(Predictions(logits[None, None], boxes[None, None]), targets, matches, torch.tensor(2.0))
 
 
 @pytest.mark.parametrize(
@@ -352,74 +351,52 @@ def half_fitting_predictions(kind: str = "one_to_one") -> SupervisedSet:
             lambda p, q: binary_cross_entropy(p, q**1.5),
             lambda p: p**1.5 * -math.log(1 - p),
         ),
-        (
-            "position_supervised",  # the better box has q = 1: nothing is rescaled
-            lambda p, q: 0.3 * (q**2 - p) ** 2 * binary_cross_entropy(p, q**2),
-            lambda p: 0.7 * p**2 * -math.log(1 - p),
-        ),
     ],
 )
 def test_the_equations_by_hand(classification: str, of_object: Callable, of_nothing: Callable):
     predictions = half_fitting_predictions()
-    probabilities = predictions.logits[0, 0].sigmoid().tolist()
+    probabilities = predictions.predictions.logits[0, 0].sigmoid().tolist()
     quality = {(2, 1): 0.5, (0, 0): 1.0}  # of (query, class)
     expected = sum(
         of_object(p, quality[query, label]) if (query, label) in quality else of_nothing(p)
         for query, row in enumerate(probabilities)
         for label, p in enumerate(row)
     )
-    found = Criterion(sigmoid_config(classification, focal_alpha=0.3)).sigmoid_loss(predictions)
+    found = sigmoid_loss(predictions, sigmoid_config(classification, focal_alpha=0.3))
     assert found.tolist() == pytest.approx([expected / 2], rel=1e-9)
-
-
-def test_position_supervision_stretches_the_targets_of_each_image_to_one():
-    """Without the exact box, the best one, with q = 0.5, is asked to score 1."""
-    predictions = half_fitting_predictions()
-    predictions.matches.matched[0, 0, 1] = False
-    p = predictions.logits[0, 0].sigmoid()
-    nothing = (0.75 * p**2 * -(1 - p).log()).sum() - 0.75 * p[2, 1] ** 2 * -(1 - p[2, 1]).log()
-    expected = nothing + 0.25 * (1 - p[2, 1]) ** 2 * -p[2, 1].log()
-    found = Criterion(sigmoid_config("position_supervised")).sigmoid_loss(predictions)
-    torch.testing.assert_close(found, expected[None] / 2)
-
-
-def test_denoising_queries_keep_the_focal_loss_under_position_supervision():
-    predictions = half_fitting_predictions(kind="denoising")
-    found = Criterion(sigmoid_config("position_supervised")).sigmoid_loss(predictions)
-    expected = Criterion(FOCAL).sigmoid_loss(predictions)
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def test_a_matched_box_beside_its_object_is_background_to_varifocal_but_not_to_matchability():
     predictions = half_fitting_predictions()
-    predictions.boxes[0, 0, 2] = torch.tensor([0.9, 0.9, 0.1, 0.1])
+    predictions.predictions.boxes[0, 0, 2] = torch.tensor([0.9, 0.9, 0.1, 0.1])
     unmatched = dataclasses.replace(
         predictions, matches=Matches(torch.tensor([[[1, 0]]]), torch.tensor([[[0, 1]]]) > 0)
     )
     for classification, same in (("varifocal", True), ("matchability", False)):
-        criterion = Criterion(sigmoid_config(classification))
-        assert bool(torch.isclose(criterion.sigmoid_loss(predictions), criterion.sigmoid_loss(unmatched))) is same
+        config = sigmoid_config(classification)
+        assert bool(torch.isclose(sigmoid_loss(predictions, config), sigmoid_loss(unmatched, config))) is same
 
 
 @pytest.mark.parametrize("classification", SIGMOID)
 def test_gradients_of_the_sigmoid_losses_are_exact(classification: str):
-    predictions = half_fitting_predictions()
-    criterion = Criterion(sigmoid_config(classification))
+    group, config = half_fitting_predictions(), sigmoid_config(classification)
 
     def loss(logits: Tensor) -> Tensor:
-        return criterion.sigmoid_loss(dataclasses.replace(predictions, logits=logits))
+        return sigmoid_loss(
+            dataclasses.replace(group, predictions=Predictions(logits, group.predictions.boxes)), config
+        )
 
-    assert torch.autograd.gradcheck(loss, (predictions.logits.clone().requires_grad_(),))
+    assert torch.autograd.gradcheck(loss, (group.predictions.logits.clone().requires_grad_(),))
 
 
 @pytest.mark.parametrize("classification", SIGMOID)
 def test_class_losses_do_not_move_boxes(classification: str):
     """The quality is a target: a box must not get worse to fit its score."""
-    predictions = half_fitting_predictions()
-    predictions.boxes.requires_grad_()
-    predictions.logits.requires_grad_()
-    Criterion(sigmoid_config(classification)).sigmoid_loss(predictions).sum().backward()
-    assert predictions.boxes.grad is None
+    group = half_fitting_predictions()
+    group.predictions.boxes.requires_grad_()
+    group.predictions.logits.requires_grad_()
+    sigmoid_loss(group, sigmoid_config(classification)).sum().backward()
+    assert group.predictions.boxes.grad is None
 
 
 @pytest.mark.parametrize("classification", SIGMOID)
@@ -431,9 +408,8 @@ def test_extreme_logits_and_boxes_keep_losses_and_gradients_finite(classificatio
     boxes = torch.tensor([0.0, 1.0, 0.0, 0.0], dtype=dtype).repeat(1, 2, 4, 1).requires_grad_()
     targets = Targets.from_labels(labels, dtype)
     targets.boxes[0, 0] = 0.0
-    criterion = Criterion(sigmoid_config(classification, class_cost_position_power=0.5))
-    matches = criterion.matcher(logits, boxes, targets)
-    total, _ = criterion([SupervisedSet([""], logits, boxes, targets, matches, torch.tensor(3.0))])
+    criterion = Criterion(sigmoid_config(classification))
+    total = criterion([PredictionGroup("", Predictions(logits, boxes), targets)], torch.tensor(3.0)).loss
     total.backward()
     assert total.dtype == dtype
     assert total.isfinite()
@@ -444,25 +420,20 @@ def test_extreme_logits_and_boxes_keep_losses_and_gradients_finite(classificatio
 @settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(["softmax", *SIGMOID]),
-    st.sampled_from([0, 0.5, 1]),
     st.lists(st.integers(0, 3), min_size=1, max_size=3),
     st.permutations(range(5)),
     st.integers(0, 10_000),
 )
-def test_the_order_of_queries_does_not_matter(
-    classification: str, power: float, counts: list[int], order: list[int], seed: int
-):
+def test_the_order_of_queries_does_not_matter(classification: str, counts: list[int], order: list[int], seed: int):
     generator = torch.Generator().manual_seed(seed)
     classes = 5 + (classification == "softmax")
     logits = torch.randn(2, len(counts), 5, classes, generator=generator, dtype=torch.float64)
     predicted = torch.rand(2, len(counts), 5, 4, generator=generator, dtype=torch.float64)
     targets = Targets.from_labels(random_labels(counts, 5, seed), torch.float64)
-    criterion = Criterion(sigmoid_config(classification, class_cost_position_power=power))
+    criterion = Criterion(sigmoid_config(classification))
 
     def loss(some_logits: Tensor, some_boxes: Tensor) -> Tensor:
-        matches = criterion.matcher(some_logits, some_boxes, targets)
-        one = SupervisedSet(["_0", ""], some_logits, some_boxes, targets, matches, torch.tensor(2.0))
-        return criterion([one])[0]
+        return criterion([PredictionGroup("", Predictions(some_logits, some_boxes), targets)], torch.tensor(2.0)).loss
 
     torch.testing.assert_close(loss(logits[:, :, order], predicted[:, :, order]), loss(logits, predicted))
 
@@ -504,38 +475,76 @@ def test_the_fast_softplus_is_one():
     torch.testing.assert_close(fast_softplus(logits), expected, rtol=1e-6, atol=1e-7, equal_nan=True)
 
 
-def test_a_position_modulated_cost_prefers_the_box_to_the_score():
-    """Both queries are right about the class; the more confident one is farther off."""
-    labels = labels_of((torch.tensor([2]), torch.tensor([[0.5, 0.5, 0.4, 0.4]], dtype=torch.float64)))
-    targets = Targets.from_labels(labels, torch.float64)
-    boxes = torch.tensor([[[[0.9, 0.1, 0.1, 0.1], [0.5, 0.5, 0.36, 0.4]]]], dtype=torch.float64)
-    logits = torch.full((1, 1, 2, 5), -5.0, dtype=torch.float64)
-    logits[0, 0, :, 2] = torch.tensor([3.0, 0.0], dtype=torch.float64)
-    only_class = {"bbox_cost": 0, "giou_cost": 0}
-    chosen = {
-        power: int(
-            HungarianMatcher(sigmoid_config("focal", class_cost_position_power=power, **only_class))(
-                logits, boxes, targets
-            ).query_index
-        )
-        for power in (0, 0.5)
+# ------------------------------------------------------------------------------------------------------------ groups
+
+
+@pytest.mark.parametrize("counts", [(2, 0, 1), (1, 2), (0, 2)])
+def test_each_object_can_be_matched_several_times_and_padding_never(counts: tuple[int, ...]):
+    """Images of a batch have different numbers of objects; each is matched as if it were alone, and repeated."""
+    matcher = HungarianMatcher(FOCAL)
+    logits, predicted = random_predictions(2, len(counts), 7, 5)
+    rows = random_labels(list(counts), 5)
+    targets = Targets.from_labels(rows, torch.float64)
+    found = matcher(logits, predicted, targets, repeats=3)
+    assert torch.equal(found.matched, targets.repeat(3).valid.expand_as(found.matched))
+    for image, row in enumerate(rows):
+        alone = Targets.from_labels([row], torch.float64).repeat(3)
+        matches = matcher(logits[:, image, None], predicted[:, image, None], alone)
+        slots = found.matched[0, image]
+        assert torch.equal(found.query_index[:, image, slots], matches.query_index[:, 0])
+        for chosen in matches.query_index[:, 0]:
+            assert len(set(chosen.tolist())) == len(chosen)
+
+
+def test_an_object_matched_three_times_counts_once():
+    """The terms are those of a batch in which it stands three times, divided by three times as many objects."""
+    criterion, rows = Criterion(FOCAL), random_labels([2, 1], 5)
+    predictions = Predictions(*random_predictions(2, 2, 9, 5))
+    found = criterion([PredictionGroup("more", predictions, Targets.from_labels(rows, torch.float64), 3)], 3.0)
+    tripled = Targets.from_labels(
+        [{name: torch.cat([row[name]] * 3) for name in ("class_labels", "boxes")} for row in rows], torch.float64
+    )
+    spelled_out = criterion([PredictionGroup("more", predictions, tripled)], 9.0)
+    names = {f"{term}_more{suffix}" for term in ("loss_ce", "loss_bbox", "loss_giou") for suffix in ("_0", "")}
+    assert set(found.loss_dict) == names  # how many queries answer says nothing here
+    for name in names:
+        torch.testing.assert_close(found.loss_dict[name], spelled_out.loss_dict[name])
+
+
+def test_groups_are_named_weighted_and_summed():
+    """The sum is that of the coefficients times the terms, each group by its weight; matches are the first group's."""
+    config = sigmoid_config("focal", class_loss_coefficient=2, bbox_loss_coefficient=5, giou_loss_coefficient=3)
+    targets = Targets.from_labels(random_labels([2, 1], 5), torch.float64)
+    given = Matches(torch.tensor([[[4, 2], [7, 0]]]), targets.valid[None])
+    groups = [
+        PredictionGroup("", Predictions(*random_predictions(3, 2, 9, 5)), targets),
+        PredictionGroup("dn", Predictions(*random_predictions(2, 2, 8, 5)), targets, given, weight=0.25),
+        PredictionGroup("enc", Predictions(*random_predictions(1, 2, 6, 5)), targets.class_agnostic()),
+    ]
+    loss, terms, matches = Criterion(config)(groups, 3.0)
+    assert matches.query_index.shape == (3, 2, 2)
+    suffixes = {"": 1, "_0": 1, "_1": 1, "_dn": 0.25, "_dn_0": 0.25, "_enc": 1}
+    coefficients = {"loss_ce": 2, "loss_bbox": 5, "loss_giou": 3}
+    assert set(terms) == {name + suffix for name in coefficients for suffix in suffixes} | {
+        f"cardinality_error{suffix}" for suffix in ("", "_0", "_1", "_enc")
     }
-    assert chosen == {0: 0, 0.5: 1}
+    expected = sum(c * weight * terms[name + s] for name, c in coefficients.items() for s, weight in suffixes.items())
+    torch.testing.assert_close(loss, expected)
 
 
-@pytest.mark.parametrize("classification", ["softmax", "varifocal"])
-def test_the_position_modulated_cost_by_hand(classification: str):
-    """The overlap enters as a factor of the probability: sqrt((GIoU + 1) / 2)."""
-    labels = labels_of((torch.tensor([1]), torch.tensor([[0.5, 0.5, 0.2, 0.2]], dtype=torch.float64)))
-    boxes = torch.tensor([[[[0.5, 0.5, 0.2, 0.1]]]], dtype=torch.float64)  # half of the object: IoU = GIoU = 0.5
-    logits = torch.tensor([[[[0.3, 0.9, -0.2, 0.1, -1.0, 0.4]]]], dtype=torch.float64)
-    if classification == "softmax":
-        p = float(logits.softmax(-1)[..., 1]) * math.sqrt(0.75)
-        class_term = -p
-    else:
-        logits = logits[..., :5]
-        p = float(logits.sigmoid()[..., 1]) * math.sqrt(0.75)
-        class_term = 0.25 * (1 - p) ** 2 * -math.log(p + 1e-8) - 0.75 * p**2 * -math.log(1 - p + 1e-8)
-    matcher = HungarianMatcher(sigmoid_config(classification, class_cost_position_power=0.5))
-    costs = matcher.costs(logits, boxes, Targets.from_labels(labels, torch.float64))
-    assert costs.item() == pytest.approx(2 * class_term + 5 * 0.1 - 2 * 0.5, rel=1e-9)
+def test_the_criterion_is_a_table(monkeypatch: pytest.MonkeyPatch):
+    """A further term is one function and one row, and is asked only of groups that have what it needs."""
+    row = Term(
+        lambda group, config: group.predictions.boxes[..., 2:].mean((1, 2, 3)),
+        "eos_coefficient",
+        lambda group: not group.name,
+    )
+    monkeypatch.setitem(TERMS, "loss_size", row)
+    targets = Targets.from_labels(random_labels([2, 1], 5), torch.float64)
+    predictions = Predictions(*random_predictions(1, 2, 9, 5))
+    groups = [PredictionGroup("", predictions, targets), PredictionGroup("enc", predictions, targets)]
+    with_term, terms, _ = Criterion(FOCAL)(groups, 3.0)
+    assert [name for name in terms if "size" in name] == ["loss_size"]
+    monkeypatch.delitem(TERMS, "loss_size")
+    without = Criterion(FOCAL)(groups, 3.0).loss
+    torch.testing.assert_close(with_term, without + FOCAL.eos_coefficient * predictions.boxes[..., 2:].mean())

@@ -4,6 +4,7 @@ The excerpts in `tests/golden` are always checked; the complete values too where
 """
 
 import re
+from dataclasses import replace
 from functools import cached_property
 
 import pytest
@@ -17,6 +18,8 @@ from hf_detr.conversion.published import load_published_checkpoint, published_ke
 from hf_detr.modeling import denoising
 from hf_detr.modeling.denoising import Noise
 from hf_detr.modeling.outputs import HfDetrModelOutput
+from hf_detr.modeling.query_selection import SelectedQueries
+from hf_detr.modeling.supervision import PredictionGroup, Predictions
 from hf_detr.modeling.targets import Targets
 from hf_detr.processing.image_processing import HfDetrImageProcessor
 from shared import SHARED_FOLDER
@@ -49,11 +52,37 @@ class Parity:
         self.model: HfDetrForObjectDetection = load_published_checkpoint(self.case.state_dict(), config).double()
         self.pixel_values, self.pixel_mask = self.case.batch()
         self.prefixes = list(self.case.manifest["targets"])
+        self.selected: Tensor | None = None
+        if self.model.config.query_reference == "selected":
+            self._remember_selected(self.model.model.queries)
+
+    def _remember_selected(self, queries: SelectedQueries) -> None:
+        select = queries.select
+
+        def remembering(*arguments: Tensor) -> Tensor:
+            self.selected = select(*arguments)
+            return self.selected
+
+        queries.select = remembering
+
+    def targets(self, prefix: str) -> Targets:
+        return Targets.from_labels(self.case.labels(prefix), torch.float64)
 
     @cached_property
     def outputs(self) -> HfDetrModelOutput:
+        """What the model gives for the images, and the groups for the targets of the first loss."""
         self.model.eval()
-        return self.model.model(self.pixel_values, self.pixel_mask)
+        return self.model.model(self.pixel_values, self.pixel_mask, targets=self.targets(self.loss_prefixes[0]))
+
+    @property
+    def loss_prefixes(self) -> list[str]:
+        return [prefix for prefix in self.prefixes if prefix.startswith("loss_")]
+
+    def groups(self, targets: Targets) -> list[PredictionGroup]:
+        """The groups of the outputs for other targets, without another pass through the network."""
+        own, *proposals = self.outputs.groups
+        supervise = getattr(self.model.model.queries, "supervise", None)
+        return [replace(own, targets=targets), *(supervise(group.predictions, targets) for group in proposals)]
 
     def differences(self, values: dict[str, Tensor]) -> dict[str, float]:
         """Those of the values, by name in the golden case, that are further away than the tolerance."""
@@ -109,7 +138,7 @@ def test_predictions_and_memory(parity: Parity):
         elif name.startswith("memory_valid"):
             values[name] = thinned(name, valid)
         elif name.endswith("topk_index"):
-            values[name] = outputs.selected_indices
+            values[name] = parity.selected
             assert wanted.dtype == torch.int64
     assert len(values) >= 3
     assert parity.differences(values) == {}
@@ -117,16 +146,16 @@ def test_predictions_and_memory(parity: Parity):
 
 def test_encoder_proposals(parity: Parity):
     """Scores and boxes of the tokens that could become queries, or of those that did."""
-    outputs = parity.outputs
-    if outputs.encoder_logits is None:
-        assert parity.model.config.query_reference != "selected"
+    proposals = [group.predictions for group in parity.outputs.groups if group.name == "enc"]
+    assert len(proposals) == (parity.model.config.query_reference == "selected")
+    if not proposals:
         return
     values = {}
     for name in parity.case.expected:
         if name.startswith(("enc_outputs.pred_logits", "interm.pred_logits")):
-            values[name] = thinned(name, outputs.encoder_logits)
+            values[name] = thinned(name, proposals[0].logits[0])
         elif name in ("enc_outputs.pred_boxes", "interm.pred_boxes"):
-            values[name] = outputs.encoder_boxes
+            values[name] = proposals[0].boxes[0]
     assert len(values) == 2
     assert parity.differences(values) == {}
 
@@ -170,24 +199,22 @@ def check_gradients(parity: Parity, prefix: str) -> None:
 
 
 def test_losses_matches_and_gradients(parity: Parity):
-    outputs = parity.outputs
-    for prefix in (prefix for prefix in parity.prefixes if prefix.startswith("loss_")):
-        targets = Targets.from_labels(parity.case.labels(prefix), torch.float64)
-        total, terms = parity.model.compute_loss(outputs, targets)
+    for prefix in parity.loss_prefixes:
+        groups = parity.groups(parity.targets(prefix))
+        total, terms, _ = parity.model.compute_loss(groups)
         assert parity.differences(loss_values(parity, prefix, terms, total)) == {}
-        check_matches(parity, prefix, outputs, targets)
+        check_matches(parity, prefix, groups)
         if f"{prefix}.grad_norm" in parity.case.expected:
             parity.model.zero_grad()
             total.backward(retain_graph=True)
             check_gradients(parity, prefix)
 
 
-def check_matches(parity: Parity, prefix: str, outputs, targets: Targets) -> None:
-    sets = parity.model.supervised_sets(outputs, targets, 1.0)
+def check_matches(parity: Parity, prefix: str, groups: list[PredictionGroup]) -> None:
     found = []  # in the order of the original's calls: the last decoder layer, the earlier ones, the encoder
-    for supervised in sets:
+    for group in groups:
         per_layer = []
-        for query_index, matched in zip(supervised.matches.query_index, supervised.matches.matched, strict=True):
+        for query_index, matched in zip(*parity.model.criterion.match(group, 1.0).matches, strict=True):
             images, objects = matched.nonzero(as_tuple=True)
             per_layer.append(set(zip(images.tolist(), query_index[matched].tolist(), objects.tolist(), strict=True)))
         found += per_layer[-1:] + per_layer[:-1]
@@ -220,7 +247,6 @@ def test_denoising(parity: Parity, monkeypatch: pytest.MonkeyPatch):
     prefixes = [prefix for prefix in parity.prefixes if prefix.startswith("dn_")]
     assert bool(prefixes) == (parity.model.config.denoising != "none")
     for prefix in prefixes:
-        labels = parity.case.labels(prefix)
         monkeypatch.setattr(
             denoising,
             "draw_noise",
@@ -228,35 +254,32 @@ def test_denoising(parity: Parity, monkeypatch: pytest.MonkeyPatch):
         )
         parity.model.train()
         parity.model.zero_grad()
-        outputs = parity.model.model(
-            parity.pixel_values, parity.pixel_mask, targets=Targets.from_labels(labels, torch.float64)
-        )
-        total, terms = parity.model.compute_loss(outputs, Targets.from_labels(labels, torch.float64))
+        outputs = parity.model.model(parity.pixel_values, parity.pixel_mask, targets=parity.targets(prefix))
+        total, terms, _ = parity.model.compute_loss(outputs.groups)
         values = loss_values(parity, prefix, terms, total)
         assert any("dn" in name.removeprefix("dn_") or "tgt" in name for name in values)
-        skip = outputs.denoising.num_queries
-        values |= denoising_predictions(parity, prefix, outputs.layer_logits, outputs.layer_boxes, skip)
+        values |= denoising_predictions(parity, prefix, {group.name: group.predictions for group in outputs.groups})
         assert parity.differences(values) == {}
         if f"{prefix}.grad_norm" in parity.case.expected:
             total.backward()
             check_gradients(parity, prefix)
 
 
-def denoising_predictions(parity: Parity, prefix: str, logits: Tensor, boxes: Tensor, skip: int) -> dict[str, Tensor]:
+def denoising_predictions(parity: Parity, prefix: str, groups: dict[str, Predictions]) -> dict[str, Tensor]:
     """Predictions of the denoising and of the matching part, under their golden names."""
-    values = {}
+    values, own, denoised = {}, groups[""], groups["dn"]
     for name in parity.case.expected:
         short = name.removeprefix(f"{prefix}.")
         if short.startswith("out_known_class"):
-            values[name] = thinned(name, logits[:, :, :skip])
+            values[name] = thinned(name, denoised.logits)
         elif short == "out_known_coord":
-            values[name] = boxes[:, :, :skip]
+            values[name] = denoised.boxes
         elif short.startswith("known_logits"):
-            values[name] = thinned(name, logits[-1, :, :skip])
+            values[name] = thinned(name, denoised.logits[-1])
         elif short == "known_boxes":
-            values[name] = boxes[-1, :, :skip]
+            values[name] = denoised.boxes[-1]
         elif re.fullmatch(r"pred_boxes(_every\d+)?", short) and name.startswith(prefix):
-            values[name] = thinned(name, boxes[-1, :, skip:])
+            values[name] = thinned(name, own.boxes[-1])
     assert len(values) >= 3
     return values
 

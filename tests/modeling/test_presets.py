@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection, pipeline
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor, HfDetrModel, available_presets
+from hf_detr.modeling.losses import TERMS
 from hf_detr.modeling.presets import get_preset
 
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
@@ -44,12 +45,11 @@ def padding_mask(count: int, height: int, width: int) -> Tensor:
 
 def matching_loss(model: HfDetrForObjectDetection, loss_dict: dict[str, Tensor]) -> Tensor:
     """The weighted sum of all terms but those of the denoising queries."""
-    weights = model.criterion.weights
     return sum(
-        weight * value
-        for term, weight in weights.items()
+        getattr(model.config, term.weight) * value
+        for term_name, term in TERMS.items()
         for name, value in loss_dict.items()
-        if name.startswith(term) and "_dn" not in name
+        if term.weight and name.startswith(term_name) and "_dn" not in name
     )
 
 
@@ -137,13 +137,13 @@ def test_the_order_of_queries_means_nothing(preset: str):
         memory = model.encoder(model.backbone(images(2).double(), None)[0])
         queries = model.queries(memory)
         if model.denoising is not None:
-            queries, _ = model.denoising(queries, None)
+            queries = model.denoising(queries, None)
         if permute:
             for name in ("content", "position", "reference_points"):
                 value = getattr(queries, name)
                 setattr(queries, name, None if value is None else value[:, order])
-        decoded = model.decoder(queries, memory, model.heads, all_layers=False)
-        return decoded.logits[-1], decoded.boxes[-1]
+        predictions = model.decoder(queries, memory, model.heads, all_layers=False).predictions
+        return predictions.logits[-1], predictions.boxes[-1]
 
     with torch.no_grad():
         for plain, permuted in zip(decode(False), decode(True), strict=True):

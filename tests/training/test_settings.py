@@ -50,7 +50,7 @@ def test_what_cannot_be_read_is_quoted(settings: list[str], message: str):
         ({"dilation": "True"}, "dilation.*True"),
         ({"classification": "hinge"}, "classification.*hinge"),
         ({"num_channels": 4}, "num_channels=4: must be 3, as pictures of data sets are read as RGB"),
-        ({"num_one_to_many_queries": 10, "one_to_many_repeats": 0}, "one_to_many_repeats=0"),
+        ({"denoising": "none", "num_feature_levels": 4, "encoder": "dense"}, "num_feature_levels=4"),
     ],
 )
 def test_a_configuration_that_would_not_do_is_refused(fields: dict[str, Any], message: str):
@@ -59,7 +59,7 @@ def test_a_configuration_that_would_not_do_is_refused(fields: dict[str, Any], me
 
 
 def test_a_model_is_built_and_loaded_with_the_fields(tmp_path: Path):
-    fields = {**TINY, "classification": "varifocal", "num_one_to_many_queries": 5}
+    fields = {**TINY, "classification": "varifocal"}
     built, processor = build_model(RunOptions(data="", output=tmp_path, config_overrides=fields), ["a", "b"])
     assert (built.config.d_model, built.config.classification, built.config.id2label[1]) == (32, "varifocal", "b")
     assert processor.classification == "sigmoid"

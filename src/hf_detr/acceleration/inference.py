@@ -106,7 +106,6 @@ def optimize_for_inference(
         raise ValueError(f"Expected an HfDetrForObjectDetection, got {type(model).__name__}.")
     dtype = choose_dtype(dtype, model)
     optimised = (deepcopy(model) if copy else model).eval().requires_grad_(False)
-    optimised.model.dense = None  # heads for the losses
     backbone = optimised.model.backbone
     backbone.body = fold_batch_norms(backbone.body, optimised.config.num_channels)
     fuse_projections(optimised)

@@ -34,7 +34,6 @@ _SAME_NAME = (
     "decoder_ffn_dim",
     "decoder_layers",
     "decoder_n_points",
-    "dice_loss_coefficient",
     "dropout",
     "encoder_attention_heads",
     "encoder_ffn_dim",
@@ -44,7 +43,6 @@ _SAME_NAME = (
     "focal_alpha",
     "giou_cost",
     "giou_loss_coefficient",
-    "mask_loss_coefficient",
     "num_feature_levels",
     "num_queries",
 )

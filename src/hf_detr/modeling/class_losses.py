@@ -1,6 +1,6 @@
-"""Losses of the class logits.
+"""Losses of the class logits of models with a sigmoid per class.
 
-With a sigmoid per class all classification losses are a weighted cross-entropy. Almost all logits belong to no object:
+All classification losses are a weighted cross-entropy. Almost all logits belong to no object:
 their target is 0 and their weight a power of the probability p, so one function serves all losses (`background`). What
 is left to a row of `SIGMOID_LOSSES` is the target and the weight at the few logits that belong to an object. Gradients
 are those of the equations, weights included.
@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from .configuration import HfDetrConfig
+from .supervision import MatchedGroup
 
 
 def focal(probability: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
@@ -38,17 +41,6 @@ def matchability(probability: Tensor, quality: Tensor, alpha: float) -> tuple[Te
     return quality**1.5, torch.ones_like(probability)
 
 
-def position_supervised(probability: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Stable-DINO (Liu et al. 2023), gamma 2: target t = q^2, weight alpha (t - p)^2.
-
-    As in the authors' repository, IDEA-Research/Stable-DINO, t is scaled to reach 1 in each image.
-    """
-    squared = quality**2
-    peak = F.pad(squared, (0, 1)).amax(-1, keepdim=True).clamp(min=torch.finfo(squared.dtype).tiny)
-    target = squared / peak
-    return target, alpha * (target - probability) ** 2
-
-
 class SigmoidLoss(NamedTuple):
     """A classification loss with a sigmoid per class.
 
@@ -69,7 +61,6 @@ SIGMOID_LOSSES = {
     "focal": SigmoidLoss(focal, balanced=True, gamma=2.0, uses_quality=False),
     "varifocal": SigmoidLoss(varifocal, balanced=True, gamma=2.0),
     "matchability": SigmoidLoss(matchability, balanced=False, gamma=1.5),
-    "position_supervised": SigmoidLoss(position_supervised, balanced=True, gamma=2.0),
 }
 
 
@@ -83,9 +74,11 @@ def background(logits: Tensor, gamma: float) -> Tensor:
 
 
 def fast_softplus(logits: Tensor) -> Tensor:
-    """log(1 + e^x) to the rounding of 1, not of the result, without `log1p`, which takes ten times as long as a `log`.
+    """log(1 + e^x) without `log1p`, which takes ten times as long as a `log`.
 
-    Far below 0 it is weighted by a power of a probability as small as itself.
+    The absolute error is about 1e-7 in float32, whatever the result. Far below 0 the result is smaller than that, and
+    so its relative error is large. That does no harm here: there it is multiplied by a power of a probability that is
+    as small as the result itself.
     """
     return logits.relu().sub_(logits.abs().sigmoid_().log_())
 
@@ -122,3 +115,22 @@ class BackgroundSum(torch.autograd.Function):
         """The gradient of the logits."""
         (slopes,) = ctx.saved_tensors
         return gradient[:, None, None] * slopes, None, None
+
+
+def sigmoid_loss(group: MatchedGroup, config: HfDetrConfig) -> Tensor:
+    """(L,) weighted binary cross-entropy, summed over queries and classes, per object."""
+    kind = SIGMOID_LOSSES[config.classification]
+    scale = 1 - config.focal_alpha if kind.balanced else 1.0
+    layers, supervised = len(group.predictions.logits), group.supervised
+    if supervised is not None:
+        supervised = supervised.repeat(layers, 1)
+    elsewhere = BackgroundSum.apply(group.predictions.logits.flatten(0, 1), kind.gamma, supervised)
+
+    logits = group.matched_logits()
+    # the focal loss asks for no overlaps, so none are computed for it
+    quality = group.qualities().where(group.matched, 0.0) if kind.uses_quality else None
+    target, weight = kind.at_objects(logits.sigmoid(), quality, config.focal_alpha)
+    found = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    # where, not a product: a padded slot may hold a NaN
+    at_objects = torch.where(group.matched, found - scale * background(logits, kind.gamma), 0.0)
+    return (scale * elsewhere.view(layers, -1) + at_objects.sum(-1)).sum(-1) / group.num_boxes

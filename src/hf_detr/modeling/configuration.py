@@ -68,22 +68,11 @@ class HfDetrConfig(PreTrainedConfig):
         num_denoising: number of denoising groups ("dn") or of denoising queries to aim at ("contrastive"); 0 is off.
         label_noise_ratio: share of the labels that are replaced ("contrastive" replaces half as many).
         box_noise_scale: size of the box noise relative to the box.
-        num_one_to_many_queries: further queries in training, in self-attention among themselves, each object matched
-            to `one_to_many_repeats` of them (H-DETR, Jia et al. 2023: 1500 and 6); 0 is off. With selected references
-            they start from the next best proposals. Nothing of them is left at inference.
-        one_to_many_repeats, one_to_many_loss_coefficient: how often each object is found, and the weight of that.
-        dense_repeats: in training, every token of the memory predicts too, by heads of its own, and each object is
-            matched to this many tokens (after Co-DETR, Zong et al. 2023); 0 is off. Nothing of it is used at
-            inference.
-        dense_loss_coefficient: the weight of that.
         classification: "softmax" with a no-object class, or a sigmoid per class trained with "focal", "varifocal"
-            (Zhang et al. 2021), "matchability" (DEIM, Huang et al. 2025) or "position_supervised" (Stable-DINO, Liu et
-            al. 2023) loss; the last three teach the score how well the box fits.
+            (Zhang et al. 2021) or "matchability" (DEIM, Huang et al. 2025) loss; the last two teach the score how well
+            the box fits.
         class_cost, bbox_cost, giou_cost: weights of the matching cost.
-        class_cost_position_power: in the matching, class probabilities are multiplied by this power of the overlap
-            (GIoU + 1) / 2; 0.5 in Stable-DINO, 0 is off.
         class_loss_coefficient, bbox_loss_coefficient, giou_loss_coefficient: weights of the losses.
-        mask_loss_coefficient, dice_loss_coefficient: weights of the mask losses of segmentation models.
         eos_coefficient: class weight of "no object" (softmax).
         focal_alpha: balance of the focal loss (its gamma is 2): the weight of objects, the complement is that of all
             else. Varifocal loss takes only the complement.
@@ -98,7 +87,12 @@ class HfDetrConfig(PreTrainedConfig):
 
     model_type = "hf_detr"
     # `Trainer` adds to this list, and keeps what is not on it: loss_dict, logits and pred_boxes, in this order.
-    keys_to_ignore_at_inference = ["auxiliary_outputs", "last_hidden_state", "encoder_last_hidden_state"]  # noqa: RUF012
+    keys_to_ignore_at_inference = [  # noqa: RUF012 - transformers reads it from the class
+        "auxiliary_outputs",
+        "last_hidden_state",
+        "encoder_last_hidden_state",
+        "matches",
+    ]
     attribute_map = {  # noqa: RUF012 - transformers reads it from the class
         "hidden_size": "d_model",
         "num_attention_heads": "encoder_attention_heads",
@@ -152,22 +146,13 @@ class HfDetrConfig(PreTrainedConfig):
     label_noise_ratio: float | int = 0.0
     box_noise_scale: float | int = 0.0
 
-    num_one_to_many_queries: int = 0
-    one_to_many_repeats: int = 6
-    one_to_many_loss_coefficient: float | int = 1
-    dense_repeats: int = 0
-    dense_loss_coefficient: float | int = 1
-
-    classification: Literal["softmax", "focal", "varifocal", "matchability", "position_supervised"] = "softmax"
+    classification: Literal["softmax", "focal", "varifocal", "matchability"] = "softmax"
     class_cost: float | int = 1
     bbox_cost: float | int = 5
     giou_cost: float | int = 2
-    class_cost_position_power: float | int = 0
     class_loss_coefficient: float | int = 1
     bbox_loss_coefficient: float | int = 5
     giou_loss_coefficient: float | int = 2
-    mask_loss_coefficient: float | int = 1
-    dice_loss_coefficient: float | int = 1
     eos_coefficient: float | int = 0.1
     focal_alpha: float | int = 0.25
     auxiliary_loss: bool = True
@@ -244,17 +229,8 @@ class HfDetrConfig(PreTrainedConfig):
                 f"num_feature_levels={self.num_feature_levels}: encoder='dense' takes 1 level.",
             ),
             (
-                self.num_one_to_many_queries < 0 or self.one_to_many_repeats < 1,
-                f"num_one_to_many_queries={self.num_one_to_many_queries} and one_to_many_repeats="
-                f"{self.one_to_many_repeats}: at least 0 and 1 are needed.",
-            ),
-            (
                 len(set((self.category_ids or {}).values())) < len(self.category_ids or {}),
                 f"category_ids={self.category_ids}: each class needs an id of its own.",
-            ),
-            (
-                self.class_cost_position_power < 0,
-                f"class_cost_position_power={self.class_cost_position_power}: at least 0 is needed.",
             ),
         )
 
@@ -306,26 +282,11 @@ class HfDetrConfig(PreTrainedConfig):
             (
                 self.denoising != "none" and self.classification == "softmax",
                 f"denoising='{self.denoising}' needs a sigmoid per class; classification is 'softmax', allowed are "
-                "'focal', 'varifocal', 'matchability' and 'position_supervised'.",
+                "'focal', 'varifocal' and 'matchability'.",
             ),
             (
                 self.query_content == "token" and self.denoising == "dn",
                 "query_content='token' leaves no feature free to mark denoising='dn' queries; allowed are 'none' and "
                 "'contrastive'.",
-            ),
-            (
-                self.num_one_to_many_queries > 0 and self.classification == "softmax",
-                f"num_one_to_many_queries={self.num_one_to_many_queries} needs a sigmoid per class; classification is "
-                "'softmax', allowed are 'focal', 'varifocal', 'matchability' and 'position_supervised'.",
-            ),
-            (
-                self.dense_repeats < 0 or (self.dense_repeats > 0 and self.encoder != "deformable"),
-                f"dense_repeats={self.dense_repeats}, encoder='{self.encoder}': at least 0 is needed, and above 0 the "
-                "tokens of encoder='deformable'.",
-            ),
-            (
-                self.dense_repeats > 0 and self.classification == "softmax",
-                f"dense_repeats={self.dense_repeats} needs a sigmoid per class; classification is 'softmax', allowed "
-                "are 'focal', 'varifocal', 'matchability' and 'position_supervised'.",
             ),
         )

@@ -3,8 +3,9 @@
 Shapes: B batch, Q queries, S memory tokens, D width, K classes.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
@@ -22,6 +23,7 @@ from .encoder import FeedForward
 from .heads import DetectionHeads
 from .position import sine_reference_embedding
 from .queries import Queries
+from .supervision import Predictions
 
 CROSS_ATTENTIONS = {
     "dense": CrossAttention,
@@ -43,10 +45,9 @@ class Decoded:
 
     hidden_states: list[Tensor]
     last_hidden_state: Tensor
-    logits: list[Tensor] = field(default_factory=list)
-    boxes: list[Tensor] = field(default_factory=list)
-    attentions: list[Tensor | None] = field(default_factory=list)
-    cross_attentions: list[Tensor | None] = field(default_factory=list)
+    predictions: Predictions
+    attentions: list[Tensor | None]
+    cross_attentions: list[Tensor | None]
 
 
 class DecoderLayer(GradientCheckpointingLayer):
@@ -145,24 +146,23 @@ class Decoder(nn.Module):
         """
         states, attention_mask = queries.content, queries.attention_mask
         reference = output_reference = queries.reference_points
-        decoded = Decoded([states], states)
+        hidden_states, attentions, cross_attentions, logits, boxes = [states], [], [], [], []
         for index, layer in enumerate(self.layers):
             last = index == len(self.layers) - 1
             position = self.place(index, states, reference, queries, memory)
             states, self_weights, cross_weights = layer(states, position, reference, memory, attention_mask)
-            decoded.hidden_states.append(states)
-            decoded.attentions.append(self_weights)
-            decoded.cross_attentions.append(cross_weights)
+            hidden_states.append(states)
+            attentions.append(self_weights)
+            cross_attentions.append(cross_weights)
             if all_layers or last or self.refine_per_layer:
                 normed = self.norm(states)
-                decoded.boxes.append(heads.boxes(index, normed, output_reference))
+                boxes.append(heads.boxes(index, normed, output_reference))
             if all_layers or last:
-                decoded.logits.append(heads.logits(index, normed))
+                logits.append(heads.logits(index, normed))
             if self.refine_per_layer:
-                reference = output_reference = decoded.boxes[-1].detach()
+                reference = output_reference = boxes[-1].detach()
             elif self.look_forward_twice and not last:
                 output_reference = heads.boxes(index, states, reference)
                 reference = output_reference.detach()
-        decoded.last_hidden_state = normed
-        decoded.boxes = decoded.boxes[-len(decoded.logits) :]
-        return decoded
+        predictions = Predictions(torch.stack(logits), torch.stack(boxes[-len(logits) :]))
+        return Decoded(hidden_states, normed, predictions, attentions, cross_attentions)

@@ -8,13 +8,15 @@ Shapes: B batch, G groups, T objects (padded), R = G·T or 2·G·T denoising que
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from .boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, inverse_sigmoid
 from .configuration import HfDetrConfig
-from .queries import Queries, content_width
+from .queries import Queries, TrainingQueries, content_width
+from .supervision import PredictionGroup, Predictions
 from .targets import Matches, Targets
 
 
@@ -33,25 +35,6 @@ class Noise:
     label: Tensor
     box: Tensor
     box_sign: Tensor
-
-
-@dataclass
-class DenoisingPart:
-    """How the predictions of the denoising queries are supervised.
-
-    Attributes:
-        num_queries: R, the number of leading queries that belong to this part.
-        num_groups: G.
-        targets: each object once per group, (B, G·T).
-        matches: the query of each of them.
-        supervised: (B, R), True for queries whose class is supervised, or None for all.
-    """
-
-    num_queries: int
-    num_groups: int
-    targets: Targets
-    matches: Matches
-    supervised: Tensor | None
 
 
 def draw_noise(targets: Targets, copies: int, num_labels: int) -> Noise:
@@ -85,7 +68,7 @@ class Denoising(nn.Module):
         self.content_is_label = not self.contrastive and config.query_content == "zeros"
         self.label_embedding = nn.Embedding(config.num_labels + 1, content_width(config))
 
-    def forward(self, queries: Queries, targets: Targets | None) -> tuple[Queries, DenoisingPart | None]:
+    def forward(self, queries: Queries, targets: Targets | None) -> Queries:
         """Complete the matching queries and, given targets, put denoising queries before them."""
         if not self.contrastive:
             content = queries.content
@@ -93,13 +76,13 @@ class Denoising(nn.Module):
                 content = self.label_embedding.weight[self.num_labels].expand_as(content)
             queries.content = nn.functional.pad(content, (0, 1))
         if targets is None or self.num_denoising == 0:
-            return queries, None
+            return queries
         if targets.valid.shape[1] == 0:  # no object in the batch: keep the embedding in every rank's graph
             queries.content = queries.content + 0.0 * self.label_embedding.weight.sum()
-            return queries, None
+            return queries
         num_groups = self.num_groups(targets.valid.shape[1])
         noise = draw_noise(targets, num_groups * (1 + self.contrastive), self.num_labels)
-        return self.extend(queries, targets, noise, num_groups), self.describe(targets, num_groups)
+        return self.extend(queries, targets, noise, num_groups)
 
     def num_groups(self, objects: int) -> int:
         """Contrastive groups get fewer the more objects there are, to keep the number of queries near its aim."""
@@ -134,11 +117,15 @@ class Denoising(nn.Module):
         references = references.masked_fill(~valid, 0.5).flatten(1, 2)
         queries.content = torch.cat([content.to(queries.content.dtype), queries.content], dim=1)
         queries.reference_points = torch.cat([references.to(queries.reference_points), queries.reference_points], 1)
-        queries.num_denoising, queries.num_denoising_groups = content.shape[1], num_groups
+        supervise = partial(self.supervise, targets, num_groups)
+        queries.training.insert(0, TrainingQueries(content.shape[1], num_groups, supervise))
         return queries
 
-    def describe(self, targets: Targets, num_groups: int) -> DenoisingPart:
-        """How to supervise them: the positive copies find their objects, padding of DN-DETR is left out."""
+    def supervise(self, targets: Targets, num_groups: int, predictions: Predictions) -> PredictionGroup:
+        """The group of the denoising queries.
+
+        The positive copies find their objects. What pads a group of DN-DETR is not supervised.
+        """
         batch, objects = targets.valid.shape
         copies = 1 + self.contrastive
         repeated = targets.repeat(num_groups)
@@ -146,4 +133,4 @@ class Denoising(nn.Module):
         query_index = (groups + torch.arange(objects, device=groups.device)).flatten().expand(1, batch, -1)
         matches = Matches(query_index, repeated.valid[None])
         supervised = None if self.contrastive else repeated.valid
-        return DenoisingPart(num_groups * copies * objects, num_groups, repeated, matches, supervised)
+        return PredictionGroup("dn", predictions, repeated, matches, copies=num_groups, supervised=supervised)

@@ -3,7 +3,6 @@
 Shapes: B batch, L decoder layers, Q queries, S memory tokens, D width, K classes, N heads.
 """
 
-import torch
 from torch import Tensor, nn
 from transformers.utils import logging
 from transformers.utils.generic import can_return_tuple
@@ -12,13 +11,13 @@ from .backbone import Backbone
 from .configuration import HfDetrConfig
 from .decoder import Decoder
 from .denoising import Denoising
-from .dense_supervision import DenseSupervision
 from .encoder import Encoder
 from .heads import DetectionHeads
 from .outputs import HfDetrModelOutput
 from .pretrained import HfDetrPreTrainedModel
 from .queries import LearnedQueries
 from .query_selection import SelectedQueries
+from .supervision import PredictionGroup
 from .targets import Targets
 
 logger = logging.get_logger(__name__)
@@ -34,12 +33,8 @@ class HfDetrModel(HfDetrPreTrainedModel):
         super().__init__(config)
         self.backbone = Backbone(config)
         self.encoder = Encoder(config)
-        if config.query_reference == "selected":
-            self.queries = SelectedQueries(config)
-        else:
-            self.queries = LearnedQueries(config, config.num_queries, config.num_one_to_many_queries)
+        self.queries = (SelectedQueries if config.query_reference == "selected" else LearnedQueries)(config)
         self.denoising = Denoising(config) if config.denoising != "none" else None
-        self.dense = DenseSupervision(config) if config.dense_repeats else None
         self.decoder = Decoder(config)
         self.heads = DetectionHeads(config, config.decoder_layers if config.box_refinement == "per_layer" else 1)
         self.post_init()
@@ -57,44 +52,40 @@ class HfDetrModel(HfDetrPreTrainedModel):
         all_layers: bool = True,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_feature_maps: bool = False,
     ) -> HfDetrModelOutput:
         """Run the network.
 
         Args:
             pixel_values: (B, 3, height, width) normalised images.
             pixel_mask: (B, height, width), 1 on real pixels; None when no image is padded.
-            targets: the objects of each image; in training, they call for the queries that exist only then.
+            targets: the objects of each image, which call for `groups`; in training also for the queries that exist
+                only then.
             all_layers: predict from every decoder layer rather than from the last.
             output_attentions: return attention weights (with `attn_implementation="eager"`).
             output_hidden_states: return the states between layers.
+            output_feature_maps: return the maps of the backbone.
         """
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
-        features, _ = self.backbone(pixel_values, pixel_mask)
+        features, raw_maps = self.backbone(pixel_values, pixel_mask)
         memory = self.encoder(features, output_hidden_states, output_attentions)
-        targets = targets if self.training else None
-        queries, part = self.queries(memory, one_to_many=targets is not None), None
+        queries = self.queries(memory, targets)
         if self.denoising is not None:
-            queries, part = self.denoising(queries, targets)
+            queries = self.denoising(queries, targets if self.training else None)
         decoded = self.decoder(queries, memory, self.heads, all_layers)
-        dense_logits, dense_boxes = (None, None) if self.dense is None or targets is None else self.dense(memory)
-        proposals = queries.proposals
+        predictions, groups = queries.split(decoded.predictions)
         return HfDetrModelOutput(
             last_hidden_state=decoded.last_hidden_state,
-            layer_logits=torch.stack(decoded.logits),
-            layer_boxes=torch.stack(decoded.boxes),
+            layer_logits=predictions.logits,
+            layer_boxes=predictions.boxes,
+            groups=None if targets is None else [PredictionGroup("", predictions, targets), *groups],
             encoder_last_hidden_state=memory.content,
             decoder_hidden_states=tuple(decoded.hidden_states) if output_hidden_states else None,
             decoder_attentions=tuple(decoded.attentions) if output_attentions else None,
             cross_attentions=tuple(decoded.cross_attentions) if output_attentions else None,
             encoder_hidden_states=memory.hidden_states,
             encoder_attentions=memory.attentions,
-            encoder_logits=proposals.logits if proposals else None,
-            encoder_boxes=proposals.boxes if proposals else None,
-            selected_indices=proposals.indices if proposals else None,
-            denoising=part,
-            num_one_to_many=queries.num_one_to_many,
-            dense_logits=dense_logits,
-            dense_boxes=dense_boxes,
+            feature_maps=tuple(raw_maps) if output_feature_maps else None,
         )
 
     def resolve_outputs(self, output_attentions: bool | None, output_hidden_states: bool | None) -> tuple[bool, bool]:

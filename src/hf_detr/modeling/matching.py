@@ -23,9 +23,7 @@ class HungarianMatcher:
     cost = class_cost · class term + bbox_cost · L1 distance - giou_cost · generalised IoU
 
     The class term is minus the probability of the object's class, or, with sigmoids, the difference between the focal
-    loss of predicting it and of not predicting it (Deformable DETR). A position-modulated cost (Stable-DINO, Liu et
-    al. 2023) takes the probability times a power of the overlap (GIoU + 1) / 2: a confident class cannot outbid a
-    better box.
+    loss of predicting it and of not predicting it (Deformable DETR).
 
     Predictions that are not finite cannot be compared: they are given the highest cost, and the images concerned are
     named in a warning. The loss of such a batch is not finite; skipping it is up to the training loop.
@@ -35,7 +33,6 @@ class HungarianMatcher:
         self.class_cost, self.bbox_cost, self.giou_cost = config.class_cost, config.bbox_cost, config.giou_cost
         self.softmax = config.classification == "softmax"
         self.focal_alpha = config.focal_alpha
-        self.position_power = config.class_cost_position_power
 
     @torch.no_grad()
     def __call__(self, logits: Tensor, boxes: Tensor, targets: Targets, repeats: int = 1) -> Matches:
@@ -64,15 +61,16 @@ class HungarianMatcher:
         return Matches(torch.from_numpy(query_index).to(device), torch.from_numpy(matched).to(device))
 
     def costs(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
-        """(L, B, T, Q) cost of matching each object with each query of its own image, NaN for queries with one."""
+        """(L, B, T, Q) cost of matching each object with each query of its own image.
+
+        The cost is NaN where a prediction of the query is NaN or infinite.
+        """
         wanted = targets.boxes.to(boxes)
         placed, wanted_corners = planar(box_cxcywh_to_xyxy(boxes))[:, :, None], box_cxcywh_to_xyxy(wanted)[:, :, None]
         giou = generalised_box_iou(placed, wanted_corners)
         of_class = targets.class_labels[None, :, None].expand(*logits.shape[:3], -1)
         scores = logits.softmax(-1).gather(-1, of_class) if self.softmax else logits.gather(-1, of_class).sigmoid()
         probability = scores.transpose(-1, -2).contiguous()
-        if self.position_power:
-            probability = probability * ((giou + 1) / 2).clamp(min=0) ** self.position_power
         # 0, or NaN where any prediction of the query is not finite
         not_a_number = 0 * (logits.sum(-1) + boxes.sum(-1))
         costs = self.class_term(probability).mul_(self.class_cost).add_(not_a_number[:, :, None])
@@ -96,7 +94,7 @@ class HungarianMatcher:
         if finite.all():
             return costs
         # rows beyond an image's own objects are padding and always finite with finite predictions
-        images = [targets.image_ids[image] for image in np.flatnonzero(~finite.all(axis=(0, 2, 3)))]
+        images = [targets.image_id(image) for image in np.flatnonzero(~finite.all(axis=(0, 2, 3)))]
         logger.warning(
             "Predictions for image ids %s are not finite (NaN or infinite); matched at the highest cost.", images
         )

@@ -1,32 +1,32 @@
-"""Where queries start: learned, placed at learned points or boxes, or selected from the memory.
+"""Where queries start: learned, or placed at learned points or boxes.
 
-Shapes: B batch, Q queries, S memory tokens, D width, K classes.
+Shapes: B batch, Q queries, D width.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from .attention import MLP, Memory
 from .configuration import HfDetrConfig
+from .supervision import PredictionGroup, Predictions
+from .targets import Targets
 
 
 @dataclass
-class Proposals:
-    """What the encoder itself predicts, to be supervised like a decoder layer.
+class TrainingQueries:
+    """Queries that exist in training only, and how they are supervised.
 
     Attributes:
-        logits: (B, Q, K) of the selected tokens, or (B, S, K) of all.
-        boxes: the same tokens' boxes (…, 4), normalised cxcywh.
-        class_agnostic: whether they only tell objects from background, as class 0 (two-stage Deformable DETR).
-        indices: (B, Q) the selected tokens, best first.
+        num_queries, num_groups: they form groups of equal size, none of which sees another.
+        supervise: their predictions → the group that they are.
     """
 
-    logits: Tensor
-    boxes: Tensor
-    class_agnostic: bool
-    indices: Tensor
+    num_queries: int
+    num_groups: int
+    supervise: Callable[[Predictions], PredictionGroup]
 
 
 @dataclass
@@ -37,37 +37,41 @@ class Queries:
         content: (B, Q, D).
         position: (B, Q, D) fixed position embedding, or None when it follows the references.
         reference_points: (B, Q, 2) points or (B, Q, 4) boxes in [0, 1], at least float32, or None.
-        proposals: the encoder's predictions, or None.
-        num_one_to_many: how many queries at the end are matched one to many, in training.
-        num_denoising, num_denoising_groups: how many at the start are denoising queries, and in how many groups.
+        groups: what was predicted to find the queries, where that is supervised.
+        training: the leading queries that exist in training only, in this order.
     """
 
     content: Tensor
     position: Tensor | None
     reference_points: Tensor | None
-    proposals: Proposals | None = None
-    num_one_to_many: int = 0
-    num_denoising: int = 0
-    num_denoising_groups: int = 0
+    groups: list[PredictionGroup] = field(default_factory=list)
+    training: list[TrainingQueries] = field(default_factory=list)
 
     @property
     def attention_mask(self) -> Tensor | None:
         """(1, 1, Q, Q), True where a query may attend to another; None where all may.
 
-        Every query sees its own kind: one group of denoising queries, the one-to-one queries, those matched one to
-        many. Denoising queries see the one-to-one queries as well. No one else sees another kind: neither the ground
-        truth nor what is absent at inference can leak into the predictions.
+        Every query sees its own group, and the queries of inference. No one else sees another group: neither the
+        ground truth nor what is absent at inference can leak into the predictions.
         """
-        if not (self.num_one_to_many or self.num_denoising):
+        if not self.training:
             return None
-        total = self.content.shape[1]
-        query = torch.arange(total, device=self.content.device)
-        kind = (query >= total - self.num_one_to_many).long()  # 0 one-to-one, 1 one-to-many, negative denoising
-        if self.num_denoising:
-            group_size = self.num_denoising // self.num_denoising_groups
-            kind = kind.where(query >= self.num_denoising, query // group_size - self.num_denoising_groups)
-        allowed = (kind[:, None] == kind) | ((kind[:, None] < 0) & (kind == 0))
-        return allowed[None, None]
+        device, groups, num_groups = self.content.device, [], 0
+        for part in self.training:
+            size = part.num_queries // part.num_groups
+            groups.append(torch.arange(part.num_queries, device=device) // size + num_groups)
+            num_groups += part.num_groups
+        num_own = self.content.shape[1] - sum(part.num_queries for part in self.training)
+        group = torch.cat([*groups, torch.full((num_own,), num_groups, device=device)])
+        return ((group[:, None] == group) | (group == num_groups))[None, None]
+
+    def split(self, predictions: Predictions) -> tuple[Predictions, list[PredictionGroup]]:
+        """What the decoder predicted → the predictions of inference, and the groups to supervise beside them."""
+        groups, start = list(self.groups), 0
+        for part in self.training:
+            groups.append(part.supervise(predictions.queries(slice(start, start + part.num_queries))))
+            start += part.num_queries
+        return predictions.queries(slice(start, None)) if start else predictions, groups
 
 
 def content_width(config: HfDetrConfig) -> int:
@@ -75,27 +79,18 @@ def content_width(config: HfDetrConfig) -> int:
     return config.d_model - (config.denoising == "dn")
 
 
-def concatenate(first: Tensor | None, second: Tensor | None) -> Tensor | None:
-    """Two parts of the same queries' (B, Q, …), or None where there is none."""
-    return None if first is None else torch.cat([first, second], dim=1)
-
-
 class LearnedQueries(nn.Module):
-    """The same queries for every image. Their references are embeddings, or read from the position embedding.
+    """The same queries for every image. Their references are embeddings, or read from the position embedding."""
 
-    Queries to be matched one to many are a second set, `one_to_many`.
-    """
-
-    def __init__(self, config: HfDetrConfig, num_queries: int, num_one_to_many: int = 0):
+    def __init__(self, config: HfDetrConfig):
         super().__init__()
         self.width = content_width(config)
-        self.num_queries = num_queries
-        self.content = nn.Embedding(num_queries, self.width) if config.query_content == "learned" else None
+        self.num_queries = config.num_queries
+        self.content = nn.Embedding(config.num_queries, self.width) if config.query_content == "learned" else None
         self.position = None
         if config.query_position == "learned":
-            self.position = nn.Embedding(num_queries, config.d_model)
-        self.reference_box = nn.Embedding(num_queries, 4) if config.query_reference == "box" else None
-        self.one_to_many = LearnedQueries(config, num_one_to_many) if num_one_to_many else None
+            self.position = nn.Embedding(config.num_queries, config.d_model)
+        self.reference_box = nn.Embedding(config.num_queries, 4) if config.query_reference == "box" else None
         self.reference_point = None
         if config.query_reference == "point":
             # Conditional DETR reads the point with a hidden layer, Deformable DETR without
@@ -112,8 +107,8 @@ class LearnedQueries(nn.Module):
             return None
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
 
-    def forward(self, memory: Memory, one_to_many: bool = False) -> Queries:
-        """The queries, expanded to the batch of the memory; on demand followed by those matched one to many."""
+    def forward(self, memory: Memory, targets: Targets | None = None) -> Queries:
+        """The queries, expanded to the batch of the memory. The targets are not used."""
 
         def expand(rows: Tensor | None) -> Tensor | None:
             return None if rows is None else rows.expand(memory.content.shape[0], -1, -1)
@@ -123,13 +118,4 @@ class LearnedQueries(nn.Module):
         else:
             content = self.content.weight
         position = None if self.position is None else self.position.weight
-        queries = Queries(expand(content), expand(position), expand(self.references()))
-        if self.one_to_many is None or not one_to_many:
-            return queries
-        more = self.one_to_many(memory)
-        return Queries(
-            concatenate(queries.content, more.content),
-            concatenate(queries.position, more.position),
-            concatenate(queries.reference_points, more.reference_points),
-            num_one_to_many=more.content.shape[1],
-        )
+        return Queries(expand(content), expand(position), expand(self.references()))

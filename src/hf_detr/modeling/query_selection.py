@@ -12,7 +12,9 @@ from .configuration import HfDetrConfig
 from .encoder import token_grid
 from .heads import DetectionHeads
 from .position import sine_embedding
-from .queries import Proposals, Queries, content_width
+from .queries import Queries, content_width
+from .supervision import PredictionGroup, Predictions
+from .targets import Targets
 
 _CANDIDATES = 4
 """Times as many tokens as queries are looked at when repeated boxes give way to others."""
@@ -29,17 +31,17 @@ class SelectedQueries(nn.Module):
     Every token proposes a box around its cell, twice as large on each coarser level; a head of its own scores and
     moves it, and the best `num_queries` become references, detached. With `query_content="memory"` content and
     position are computed from the reference (Deformable DETR), with "token" the content is the selected token itself,
-    detached (RT-DETR); otherwise it is learned (DINO). Queries to be matched one to many take the next best tokens.
+    detached (RT-DETR); otherwise it is learned (DINO).
 
-    With `distinct_iou` below 1, boxes that overlap a better one by more come after all others (DDQ-DETR, Zhang et al.
-    2023, by non-maximum suppression; here one that was itself put back counts as a better one too, so that all pairs
-    are compared at once): the decoder has fewer repetitions of one object to tell apart.
+    With `distinct_iou` below 1, a box whose IoU with a better box is larger than that is taken only after all boxes
+    without such an overlap. The decoder then has fewer repetitions of one object to tell apart. DDQ-DETR (Zhang et al.
+    2023) does the same by non-maximum suppression, in which a suppressed box suppresses no others. Here it still does,
+    because then all pairs of boxes can be compared at once.
     """
 
     def __init__(self, config: HfDetrConfig):
         super().__init__()
         self.num_queries, self.width = config.num_queries, config.d_model // 2
-        self.num_one_to_many = config.num_one_to_many_queries
         self.distinct_iou = config.distinct_iou
         self.from_memory = config.query_content == "memory"
         self.from_token = config.query_content == "token"
@@ -51,31 +53,33 @@ class SelectedQueries(nn.Module):
             self.reference_norm = nn.LayerNorm(2 * config.d_model)
         elif not self.from_token:
             self.content = nn.Embedding(config.num_queries, content_width(config))
-            if self.num_one_to_many:
-                self.one_to_many_content = nn.Embedding(self.num_one_to_many, content_width(config))
 
-    def forward(self, memory: Memory, one_to_many: bool = False) -> Queries:
-        """Select the queries of each image from its memory, on demand with those matched one to many."""
+    def forward(self, memory: Memory, targets: Targets | None = None) -> Queries:
+        """Select the queries of each image from its memory; given targets, with the group of what was predicted."""
         anchors, usable = self.anchors(memory)
         states = memory.content.masked_fill(~usable, 0.0)
         states = self.projection_norm(self.projection(states))
         logits = self.heads.logits(0, states)
         # Deformable DETR trains class 0 to mean "any object"; DINO looks for the most probable class
         scores = logits[..., 0] if self.from_memory else logits.amax(-1)
-        indices = self.select(scores, states, anchors, self.num_queries + one_to_many * self.num_one_to_many)
-        own = indices[:, : self.num_queries]
+        indices = self.select(scores, states, anchors, self.num_queries)
         if self.from_memory:
             box_logits = self.heads.box_logits(0, states) + anchors
             references = pick(box_logits, indices).detach().sigmoid()
-            proposals = Proposals(logits, box_logits.sigmoid(), True, own)
             content, position = self.derive(references, memory.content.dtype)
         else:
-            selected = self.heads.box_logits(0, pick(states, indices)) + pick(anchors, indices)
-            references = selected.detach().sigmoid()
-            proposals = Proposals(pick(logits, own), selected[:, : self.num_queries].sigmoid(), False, own)
-            content, position = self.content_of(states, indices, one_to_many), None
-        num_one_to_many = indices.shape[1] - own.shape[1]
-        return Queries(content, position, references, proposals, num_one_to_many)
+            box_logits = self.heads.box_logits(0, pick(states, indices)) + pick(anchors, indices)
+            references = box_logits.detach().sigmoid()
+            content, position = self.content_of(states, indices), None
+            logits = pick(logits, indices)
+        queries = Queries(content, position, references)
+        if targets is not None:
+            queries.groups.append(self.supervise(Predictions(logits[None], box_logits.sigmoid()[None]), targets))
+        return queries
+
+    def supervise(self, proposals: Predictions, targets: Targets) -> PredictionGroup:
+        """The group of the proposals: of all tokens, which only tell objects from background, or of those selected."""
+        return PredictionGroup("enc", proposals, targets.class_agnostic() if self.from_memory else targets)
 
     @torch.no_grad()
     def select(self, scores: Tensor, states: Tensor, anchors: Tensor, wanted: int) -> Tensor:
@@ -96,14 +100,11 @@ class SelectedQueries(nn.Module):
         """As `anchor_logits`."""
         return anchor_logits(memory)
 
-    def content_of(self, states: Tensor, indices: Tensor, one_to_many: bool) -> Tensor:
-        """(B, S, D) tokens and the (B, Q) selected ones → (B, Q, D), those matched one to many at the end."""
+    def content_of(self, states: Tensor, indices: Tensor) -> Tensor:
+        """(B, S, D) tokens and the (B, Q) selected ones → (B, Q, D)."""
         if self.from_token:
             return pick(states, indices).detach()
-        content = self.content.weight
-        if one_to_many and self.num_one_to_many:
-            content = torch.cat([content, self.one_to_many_content.weight])
-        return content[: indices.shape[1]].expand(len(indices), -1, -1)
+        return self.content.weight[: indices.shape[1]].expand(len(indices), -1, -1)
 
     def derive(self, references: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Content and position from the sine embedding of the selected boxes (x, y, w, h)."""

@@ -257,13 +257,8 @@ class HfDetrTrainer(Trainer):
         outputs = model(**inputs, num_boxes=num_boxes, num_images=num_images)
         self._finite_steps.check_loss(outputs.loss, inputs["labels"])
         self._step_terms.append({name: value.detach() for name, value in outputs.loss_dict.items()})
-        self._observe_matches(inputs["labels"])
+        self._matching.observe(inputs["labels"], outputs.matches)
         return (outputs.loss, outputs) if return_outputs else outputs.loss
-
-    def _observe_matches(self, labels: Sequence[dict[str, Tensor]]) -> None:
-        matches = getattr(getattr(self.model, "criterion", None), "last_matches", None)
-        if matches is not None:
-            self._matching.observe(labels, matches)
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
