@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 MODELS = ROOT / "docs" / "models.md"
 CARDS = ROOT / "model_cards"
-PAGES = [README, MODELS, ROOT / "CONTRIBUTING.md", *sorted(CARDS.glob("*.md"))]
+PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(CARDS.glob("*.md"))]
 
 
 @pytest.fixture(scope="module")
@@ -98,14 +98,27 @@ def test_links_inside_the_repository_lead_somewhere(page: Path):
     assert [link for link in local if not (page.parent / link).exists()] == []
 
 
-def test_commands_of_the_readme_exist():
+def test_the_readme_fits_on_a_few_screens():
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def test_commands_of_the_pages_exist():
     from typer.testing import CliRunner
 
     from hf_detr.cli import app
 
-    commands = re.findall(r"^hf-detr (\w+) (.*)$", README.read_text(), re.MULTILINE)
-    assert {"train", "eval", "predict"} <= {name for name, _ in commands}
+    text = "\n".join(page.read_text() for page in PAGES)
+    commands = re.findall(r"^hf-detr (?!bench)(\w+)((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert {"doctor", "train", "eval", "predict", "push"} <= {name for name, _ in commands}
     for name, arguments in commands:
         help_text = CliRunner().invoke(app, [name, "--help"], terminal_width=200).stdout
-        for option in re.findall(r"--[\w-]+", arguments):
-            assert option in help_text
+        for option in re.findall(r"(?<!\S)--[\w-]+", arguments):
+            assert option in help_text, f"hf-detr {name} {option}"
+
+
+def test_files_named_by_the_architecture_page_exist():
+    """A path in the code font is one of the package, of the repository, or a name in the folder named before it."""
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`((?:[\w.]+/)+(?:\w+\.(?:py|md))?)`", text))
+    assert len(named) > 20
+    assert [name for name in named if not ((ROOT / "src/hf_detr" / name).exists() or (ROOT / name).exists())] == []

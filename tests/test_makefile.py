@@ -67,10 +67,19 @@ def test_a_fresh_machine_gets_a_virtual_environment_once(checkout):
         ".venv/bin/python -m pip install --editable .[test]",
         ".venv/bin/python -m ruff check",
         ".venv/bin/python -m ruff format --check",
-        ".venv/bin/python -m pytest -n 2 --dist worksteal",
+        ".venv/bin/python -m pytest -n 2 --dist worksteal -m not sweep",
     ]
     again = checkout.make("test")
     assert [call.split()[2] for call in again] == ["ruff", "ruff", "pytest"]
+
+
+def test_the_sweep_and_the_site_are_commands_of_their_own(checkout):
+    checkout.make("test")
+    assert checkout.make("sweep") == [".venv/bin/python -m pytest -n 2 --dist worksteal -m sweep"]
+    assert checkout.make("docs") == [
+        ".venv/bin/python -m pip install --editable .[docs]",
+        ".venv/bin/python -m mkdocs build",
+    ]
 
 
 def test_the_demo_installs_its_own_extra_and_runs_the_command_line(checkout):
