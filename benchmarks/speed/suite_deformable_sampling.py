@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Lap, Work
+from hf_detr.benchmarking.contest import Comparison, Contestant, Lap, Work
+from hf_detr.benchmarking.options import BenchOptions
 from hf_detr.modeling.deformable import deformable_attention
 
 SHAPES = ((100, 134), (50, 67), (25, 34), (13, 17))

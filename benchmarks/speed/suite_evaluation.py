@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Work
+from hf_detr.benchmarking.contest import Comparison, Contestant, Work
+from hf_detr.benchmarking.options import BenchOptions
 from hf_detr.benchmarking.peers import require
 
 NUM_CLASSES = 20

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 from matching_work import Scene
 
-from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant
+from hf_detr.benchmarking.contest import Comparison, Contestant
 from hf_detr.benchmarking.models import forward_contestant, our_model
+from hf_detr.benchmarking.options import BenchOptions
 from hf_detr.benchmarking.peers import counterpart
 
 PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50")

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Work
+from hf_detr.benchmarking.contest import Comparison, Contestant, Work
+from hf_detr.benchmarking.options import BenchOptions
 
 BASE = "import torch, transformers"
 STATEMENTS = (

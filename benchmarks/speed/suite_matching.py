@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from matching_work import KINDS, Scene
 
-from hf_detr.benchmarking.contest import BenchOptions, Comparison
+from hf_detr.benchmarking.contest import Comparison
+from hf_detr.benchmarking.options import BenchOptions
 
 OBJECTS = (5, 30, 100)
 

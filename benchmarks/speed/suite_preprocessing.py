@@ -5,7 +5,8 @@ from functools import partial
 from importlib import import_module
 
 from hf_detr import HfDetrImageProcessor, HfDetrImageProcessorPil
-from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Work
+from hf_detr.benchmarking.contest import Comparison, Contestant, Work
+from hf_detr.benchmarking.options import BenchOptions
 from hf_detr.benchmarking.scenes import picture
 from hf_detr.processing.sizes import SHORTEST_EDGE, published_size
 

@@ -5,9 +5,9 @@ themselves, and what they import, are loaded when they are first used.
 """
 
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from .lazy import lazy_names
 from .registration import register
 
 if TYPE_CHECKING:
@@ -19,15 +19,6 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "HfDetrConfig": "modeling.configuration",
-    "HfDetrForObjectDetection": "modeling.detection",
-    "HfDetrImageProcessor": "processing.image_processing",
-    "HfDetrImageProcessorPil": "processing.image_processing",
-    "HfDetrModel": "modeling.detr",
-    "available_presets": "modeling.presets",
-}
-
 __all__ = [
     "HfDetrConfig",
     "HfDetrForObjectDetection",
@@ -37,18 +28,16 @@ __all__ = [
     "available_presets",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name from its module at its first use."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
-
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "HfDetrConfig": ".modeling.configuration",
+        "HfDetrForObjectDetection": ".modeling.detection",
+        "HfDetrImageProcessor": ".processing.image_processing",
+        "HfDetrImageProcessorPil": ".processing.image_processing",
+        "HfDetrModel": ".modeling.detr",
+        "available_presets": ".modeling.presets",
+    },
+)
 
 register(sys.modules[__name__])

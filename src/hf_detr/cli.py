@@ -5,9 +5,9 @@ What a command needs is imported inside it: asking for help should not wait for 
 
 import shlex
 import sys
-import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
@@ -15,8 +15,13 @@ from rich.text import Text
 
 from hf_detr.benchmarking import PRODUCT
 from hf_detr.benchmarking.commands import bench_app
+from hf_detr.command_line import command
+from hf_detr.doctor.options import DoctorOptions
+from hf_detr.hub.options import PushOptions
+from hf_detr.prediction.options import PredictionOptions
 from hf_detr.ranks import rank
 from hf_detr.terminal import clear_errors, console
+from hf_detr.training.options import EvaluationOptions, TrainOptions
 
 app = typer.Typer(
     help="Train, evaluate and use object detectors of the DETR family.", no_args_is_help=True, add_completion=False
@@ -28,193 +33,73 @@ DEMO_FOLDER = Path("demo-output")
 DEMO_DATA, DEMO_EPOCHS, DEMO_IMAGE_SIZE = "synthetic", 20, 128
 DEMO_THRESHOLD = 0.3
 
-DataOption = Annotated[str, typer.Option("--data", help="A folder of detection data, or the word 'synthetic'.")]
-ModelOption = Annotated[str, typer.Option("--model", help="A model folder, or a repository on the Hub.")]
 
-
-@app.command()
-def train(
-    data: DataOption,
-    output: Annotated[Path, typer.Option(help="The model folder to write.")] = Path("my-detector"),
-    preset: Annotated[str, typer.Option(help="The model to build; `hf-detr presets` lists them.")] = "tiny",
-    model: Annotated[str | None, typer.Option(help="Fine-tune this model folder or repository instead.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.", min=1)] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimizer steps, in place of epochs.", min=1)] = None,
-    streaming: Annotated[
-        bool, typer.Option("--streaming", help="Read the training images as they arrive; needs --steps.")
-    ] = False,
-    batch_size: Annotated[int | None, typer.Option(help="Images in a batch of each rank.", min=1)] = None,
-    image_size: Annotated[int | None, typer.Option(help="Shortest edge of the images, in pixels.", min=32)] = None,
-    config_overrides: Annotated[
-        list[str],
-        typer.Option("--set", help="A field of the model's configuration; may be repeated.", metavar="NAME=VALUE"),
-    ] = [],  # noqa: B006 - typer reads it
-    learning_rate: Annotated[float | None, typer.Option(help="The highest learning rate.")] = None,
-    augmentation: Annotated[
-        str | None,
-        typer.Option(
-            help="How pictures are varied: none, flip, light, published or strong, which also combines pictures. "
-            "Without it, what suits the preset and the length of the run."
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.", min=0)] = 0,
-    pretrained_backbone: Annotated[
-        bool | None,
-        typer.Option("--pretrained-backbone/--no-pretrained-backbone", help="Start from timm's pretrained weights."),
-    ] = None,
-    ema: Annotated[bool, typer.Option(help="Evaluate and save a moving average of the weights.")] = True,
-    patience: Annotated[
-        int | None, typer.Option(help="Stop after this many evaluations in a row without a better AP.", min=1)
-    ] = None,
-    report_to: Annotated[
-        str | None, typer.Option(help="Also log to these, separated by commas: tensorboard, trackio, wandb.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that OUTPUT holds.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run in OUTPUT.")] = False,
-    push_to_hub: Annotated[
-        str | None, typer.Option(help="Push the finished model to this repository, OWNER/NAME.", metavar="REPO")
-    ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make that repository a private one.")] = False,
-) -> None:
+@command(app, TrainOptions)
+def train(options: TrainOptions) -> None:
     """Train a model and write it, its card and its results to a folder."""
-    options = {name: value for name, value in locals().items() if name not in ("push_to_hub", "private")}
-    with clear_errors():
-        from hf_detr.training.options import RunOptions
-        from hf_detr.training.run import run_training
-        from hf_detr.training.settings import parse_settings
+    from hf_detr.training.run import run_training
 
-        options["config_overrides"] = parse_settings(config_overrides)
-        if push_to_hub is not None and rank() == 0:
-            from hf_detr.hub.push import open_repository
+    if options.push_to_hub is not None and rank() == 0:
+        from hf_detr.hub.push import open_repository
 
-            open_repository(push_to_hub, private=private)  # hours of training must not end at a missing permission
-        command = shlex.join(["hf-detr", *sys.argv[1:]])
-        run = RunOptions(**options, command=command)
-        print_metrics(run_training(run))
-        print_files(run)
-        if push_to_hub is not None and rank() == 0:
-            push_and_tell(run.output, push_to_hub, private=private)
+        # hours of training must not end at a missing permission
+        open_repository(options.push_to_hub, private=options.private)
+    run = replace(options, command=shlex.join(["hf-detr", *sys.argv[1:]]))
+    print_metrics(run_training(run))
+    print_files(run)
+    if options.push_to_hub is not None and rank() == 0:
+        push_and_tell(PushOptions(folder=options.output, repo=options.push_to_hub, private=options.private))
 
 
-@app.command()
-def doctor(
-    data: DataOption,
-    output: Annotated[Path, typer.Option(help="The folder for the report and its pictures.")] = Path("doctor-report"),
-    seed: Annotated[int, typer.Option(help="Of the synthetic data, or of the split.", min=0)] = 0,
-) -> None:
+@command(app, DoctorOptions)
+def doctor(options: DoctorOptions) -> None:
     """Read a data set once, say what is wrong with it, and recommend how to train on it.
 
     The exit code is 0 if it can be trained on, 1 if errors have to be corrected first, and 2 if it cannot be read at
     all.
     """
-    with clear_errors():
-        from hf_detr.doctor import check_output, examine, terminal_report, write_report
+    from hf_detr.doctor import check_output, examine, terminal_report, write_report
 
-        check_output(data, output)
-        diagnosis = examine(data, seed, progress_on=console)
-        files = write_report(diagnosis, output)
-        console.print(terminal_report(diagnosis))
-        console.print(diagnosis.recommendation.command, soft_wrap=True, highlight=False, markup=False)
-        console.print(f"report: {files[0]}", soft_wrap=True)
+    check_output(options.data, options.output)
+    diagnosis = examine(options.data, options.seed, progress_on=console)
+    files = write_report(diagnosis, options.output)
+    console.print(terminal_report(diagnosis))
+    console.print(diagnosis.recommendation.command, soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report: {files[0]}", soft_wrap=True)
     if not diagnosis.trainable:
         raise typer.Exit(1)
 
 
-@app.command("eval")
-def evaluate(
-    model: ModelOption,
-    data: DataOption,
-    split: Annotated[str, typer.Option(help="The split to evaluate on.")] = "validation",
-    output: Annotated[Path | None, typer.Option(help="A JSON file to write the metrics to as well.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Images in a batch of each rank.", min=1)] = 4,
-    seed: Annotated[int, typer.Option(help="Of the synthetic data, or of the split.", min=0)] = 0,
-) -> None:
+@command(app, EvaluationOptions, "eval")
+def evaluate(options: EvaluationOptions) -> None:
     """Print the COCO metrics of a model on a data set."""
-    with clear_errors():
-        from hf_detr.data import load_detection_data, undecoded
-        from hf_detr.files import write_json
-        from hf_detr.prediction import load_detector
-        from hf_detr.ranks import one_rank_first, process_group
-        from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
+    from hf_detr.training.evaluate import run_evaluation
 
-        with process_group(), tempfile.TemporaryDirectory() as scratch:
-            with one_rank_first():
-                splits = load_detection_data(data, seed=seed)
-                if split not in splits:
-                    raise ValueError(f"{data} has no split '{split}'; it has {', '.join(splits)}")
-                detector, image_processor = load_detector(model)
-            args = HfDetrTrainingArguments(scratch, per_device_eval_batch_size=batch_size)
-            trainer = HfDetrTrainer(detector, args, processing_class=image_processor)
-            result = trainer.evaluate_by_class(undecoded(splits[split]))
-            print_metrics(result)
-            if output is not None and rank() == 0:
-                write_json(output, result)
+    print_metrics(run_evaluation(options))
 
 
-@app.command()
-def predict(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            help="Image files, parquet shards, folders of either, or data sets of the `datasets` library, saved or on "
-            "the Hub.",
-            metavar="SOURCE...",
-        ),
-    ],
-    model: ModelOption,
-    output: Annotated[Path, typer.Option(help="The folder to write.")],
-    formats: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help="What to write, separated by commas: pictures with boxes, coco (predictions.json), parquet (parts/).",
-        ),
-    ] = "pictures,coco",
-    threshold: Annotated[float, typer.Option(help="The lowest score of a detection.", min=0.0, max=1.0)] = 0.5,
-    batch_size: Annotated[int, typer.Option(help="The most images in a batch.", min=1)] = 8,
-    chunk_size: Annotated[int, typer.Option(help="Images after which results are safe on disk.", min=1)] = 100,
-    workers: Annotated[int | None, typer.Option(help="Processes that read images, for each rank.", min=0)] = None,
-    split: Annotated[str | None, typer.Option(help="The split of a data set.")] = None,
-    streaming: Annotated[bool, typer.Option("--streaming", help="Read data sets while they are downloaded.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where OUTPUT holds another run.")] = False,
-) -> None:
+@command(app, PredictionOptions)
+def predict(options: PredictionOptions) -> None:
     """Detect objects in any number of images; boxes are in pixels of each image.
 
     The same command goes on with a run that was killed. Under torchrun or `accelerate launch` every rank takes its
     share. The exit code is 1 if an image could not be read; failed.json names it.
     """
-    options = {name: value for name, value in locals().items() if name != "options"}
-    with clear_errors():
-        from hf_detr.prediction import PredictionOptions, run_prediction
+    from hf_detr.prediction import run_prediction
 
-        options |= {"sources": tuple(sources), "formats": tuple(formats.split(","))}
-        summary = run_prediction(PredictionOptions(**options), console)
-        console.print(f"{summary.detections} detections on {summary.images} images: {output}", soft_wrap=True)
-        if summary.failed and rank() == 0:
-            failed = f"{summary.failed} of {summary.images} images could not be read: {output / 'failed.json'}"
-            typer.echo(f"hf-detr: {failed}", err=True)
+    summary = run_prediction(options, console)
+    console.print(f"{summary.detections} detections on {summary.images} images: {options.output}", soft_wrap=True)
     if summary.failed:
+        if rank() == 0:
+            failed = f"{summary.failed} of {summary.images} images could not be read: {options.output / 'failed.json'}"
+            typer.echo(f"hf-detr: {failed}", err=True)
         raise typer.Exit(1)
 
 
-@app.command()
-def push(
-    folder: Annotated[Path, typer.Argument(help="The model folder, as `hf-detr train` writes it.")],
-    repo: Annotated[str, typer.Argument(help="The repository on the Hub, OWNER/NAME; made if need be.")],
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
-    with_code: Annotated[
-        bool, typer.Option("--with-code", help="Add the model's code, to load it without this package.")
-    ] = False,
-    license: Annotated[
-        str | None, typer.Option("--license", "--licence", help="Of the weights, as the Hub names it: mit, cc-by-4.0…")
-    ] = None,
-    branch: Annotated[str, typer.Option(help="Push to this branch; made if need be.")] = "main",
-    message: Annotated[str | None, typer.Option(help="Of the commit.")] = None,
-) -> None:
+@command(app, PushOptions)
+def push(options: PushOptions) -> None:
     """Push a model to the Hub: weights, image processor, model card, results and pictures in one commit."""
-    options = {name: value for name, value in locals().items() if name not in ("folder", "repo")}
-    with clear_errors():
-        push_and_tell(folder, repo, **options)
+    push_and_tell(options)
 
 
 @app.command()
@@ -290,16 +175,16 @@ def draw_with_pipeline(folder: Path) -> Path:
     return path
 
 
-def push_and_tell(folder: Path, repo: str, **options: Any) -> None:
+def push_and_tell(options: PushOptions) -> None:
     """Push a model folder; say where it is, and what its card still lacks."""
     from huggingface_hub import ModelCard
 
     from hf_detr.hub.push import push_folder
 
-    commit = push_folder(folder, repo, **options)
-    console.print(f"{folder} is on the Hub: {commit.commit_url}", soft_wrap=True)
-    card = folder / "README.md"
-    if options.get("license") is None and (not card.exists() or ModelCard.load(card).data.license == "unknown"):
+    commit = push_folder(options)
+    console.print(f"{options.folder} is on the Hub: {commit.commit_url}", soft_wrap=True)
+    card = options.folder / "README.md"
+    if options.license is None and (not card.exists() or ModelCard.load(card).data.license == "unknown"):
         console.print("Its licence is 'unknown', so nobody knows what is allowed: push again with --license")
 
 

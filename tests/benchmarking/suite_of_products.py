@@ -5,7 +5,8 @@ from functools import partial
 
 import torch
 
-from hf_detr.benchmarking.contest import BenchOptions, Comparison, Contestant, Lap, Work
+from hf_detr.benchmarking.contest import Comparison, Contestant, Lap, Work
+from hf_detr.benchmarking.options import BenchOptions
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:

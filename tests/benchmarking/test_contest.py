@@ -7,7 +7,6 @@ import torch
 
 from hf_detr.benchmarking import Suite, contest
 from hf_detr.benchmarking.contest import (
-    BenchOptions,
     Comparison,
     Contestant,
     ExcusedError,
@@ -20,6 +19,7 @@ from hf_detr.benchmarking.contest import (
     timed,
 )
 from hf_detr.benchmarking.entrants import InOwnProcess, InThisProcess, peak_mib
+from hf_detr.benchmarking.options import BenchOptions
 
 
 def here(contestant: Contestant) -> InThisProcess:

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from hf_detr import available_presets
 from hf_detr.benchmarking import PRODUCT, Program, Suite, report, suites
 from hf_detr.benchmarking.commands import bench_app
-from hf_detr.benchmarking.contest import BenchOptions
 from hf_detr.benchmarking.figures import plot
+from hf_detr.benchmarking.options import BenchOptions
 from hf_detr.benchmarking.peers import COUNTERPARTS, NEAREST
 from hf_detr.cli import app
 from hf_detr.files import write_json

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 import torch
 
-from hf_detr.benchmarking.contest import BenchOptions
+from hf_detr.benchmarking.options import BenchOptions
 
 Script = Callable[[str], ModuleType]
 

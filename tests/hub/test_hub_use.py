@@ -17,6 +17,7 @@ from safetensors.torch import load
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor
 from hf_detr.data import category_names, make_synthetic_dataset
+from hf_detr.hub.options import PushOptions
 from hf_detr.hub.push import push_folder
 
 TRAINED, TUNED, BY_PARTS, BY_TRAINER = (f"someone/{name}" for name in ("trained", "tuned", "by-parts", "by-trainer"))
@@ -196,5 +197,6 @@ def test_a_model_with_its_code_needs_no_package(work: Path, monkeypatch: pytest.
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with HubServer() as hub:
         api = HfApi(endpoint=hub.url, token=WRITER)
-        push_folder(work / "start", "someone/with-code", private=True, with_code=True, api=api)
+        options = PushOptions(folder=work / "start", repo="someone/with-code", private=True, with_code=True)
+        push_folder(options, api=api)
         run_python(WITHOUT_THE_PACKAGE, work / "picture.png", hub=hub, folder=work)

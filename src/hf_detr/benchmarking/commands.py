@@ -6,35 +6,17 @@ Each command imports what it needs when it runs, so that the help of the program
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
 import typer
 from rich.table import Table
 
+from hf_detr.command_line import command
 from hf_detr.files import write_json
-from hf_detr.machine import cores
-from hf_detr.terminal import clear_errors, console
+from hf_detr.terminal import console
 
+from .options import RESULTS, AllCommand, BenchOptions, ReportCommand, SuiteCommand
 from .registry import Program, Suite
-
-if TYPE_CHECKING:
-    from .contest import BenchOptions
-
-CORES = cores()
-RESULTS = Path("bench-results")
-
-QuickOption = Annotated[bool, typer.Option("--quick", help="Small sizes, few rounds: does everything run?")]
-PresetsOption = Annotated[
-    list[str] | None, typer.Option("--preset", help="Measure these presets only; may be repeated.")
-]
-BatchesOption = Annotated[
-    list[int] | None,
-    typer.Option("--batch", help="Measure so many images at once, in suites that vary it; may be repeated.", min=1),
-]
-ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch.", min=1)]
-DeviceOption = Annotated[str, typer.Option(help="cpu or cuda.")]
-RoundsOption = Annotated[int | None, typer.Option(help="How often each contestant is measured.", min=1)]
-CompileOption = Annotated[bool, typer.Option("--compile", help="Also measure models under torch.compile.")]
 
 
 def bench_app(program: Program) -> typer.Typer:
@@ -50,54 +32,27 @@ def bench_app(program: Program) -> typer.Typer:
 def add_suite(app: typer.Typer, program: Program, name: str, suite: Suite) -> None:
     """Make a suite a command."""
 
-    @app.command(name.replace("_", "-"), help=suite.description)
-    def run(
-        quick: QuickOption = False,
-        preset: PresetsOption = None,
-        batch: BatchesOption = None,
-        threads: ThreadsOption = CORES,
-        device: DeviceOption = "cpu",
-        rounds: RoundsOption = None,
-        compile: CompileOption = False,
-        output: Annotated[Path | None, typer.Option(help="The JSON file; a PNG is drawn beside it.")] = None,
-    ) -> None:
-        with clear_errors():
-            from .contest import BenchOptions
-
-            options = BenchOptions(
-                quick=quick,
-                presets=tuple(preset) if preset else None,
-                batches=tuple(batch) if batch else None,
-                threads=threads,
-                device=device,
-                rounds=rounds,
-                compile=compile,
-            )
-            run_and_write(program, name, options, output or record_path(RESULTS, name, device))
+    @command(app, SuiteCommand, name.replace("_", "-"), suite.description)
+    def run(options: SuiteCommand) -> None:
+        output = options.output or record_path(RESULTS, name, options.device)
+        run_and_write(program, name, options.measured(), output)
 
 
 def add_all(app: typer.Typer, program: Program) -> None:
     """Make the command `all`."""
 
-    @app.command("all")
-    def run_all(
-        quick: QuickOption = False,
-        threads: ThreadsOption = CORES,
-        device: DeviceOption = "cpu",
-        rounds: RoundsOption = None,
-        compile: CompileOption = False,
-        output: Annotated[Path, typer.Option(help="The folder of the JSON files.")] = RESULTS,
-    ) -> None:
+    @command(app, AllCommand, "all")
+    def run_all(options: AllCommand) -> None:
         """Run every suite, each in a process of its own, and go on if one fails. The exit code is 1 if one did."""
-        words = ["--threads", str(threads), "--device", device]
-        words += [flag for flag, given in (("--quick", quick), ("--compile", compile)) if given]
-        words += ["--rounds", str(rounds)] if rounds else []
+        words = ["--threads", str(options.threads), "--device", options.device]
+        words += [flag for flag, given in (("--quick", options.quick), ("--compile", options.compile)) if given]
+        words += ["--rounds", str(options.rounds)] if options.rounds else []
         failed = []
         for name in program.suites:
             console.rule(name)
-            command = [sys.executable, *program.words, name.replace("_", "-")]
-            command += ["--output", str(record_path(output, name, device))]
-            if subprocess.run([*command, *words]).returncode:
+            call = [sys.executable, *program.words, name.replace("_", "-")]
+            call += ["--output", str(record_path(options.output, name, options.device))]
+            if subprocess.run([*call, *words]).returncode:
                 failed.append(name)
         if failed:
             typer.echo(f"hf-detr: these suites failed: {', '.join(failed)}", err=True)
@@ -107,25 +62,14 @@ def add_all(app: typer.Typer, program: Program) -> None:
 def add_report(app: typer.Typer, program: Program) -> None:
     """Make the command `report`."""
 
-    @app.command()
-    def report(
-        records: Annotated[
-            list[Path] | None, typer.Argument(help="JSON files of suites; without any, those in bench-results/.")
-        ] = None,
-        page: Annotated[
-            Path | None,
-            typer.Option(
-                help="Write into this page, between the markers of each suite, with curves beside it; or print all."
-            ),
-        ] = None,
-    ) -> None:
+    @command(app, ReportCommand)
+    def report(options: ReportCommand) -> None:
         """Turn JSON files into Markdown and figures."""
-        with clear_errors():
-            paths = records or sorted(RESULTS.glob("speed_*.json"))
-            if not paths:
-                raise ValueError(f"{RESULTS} holds no speed_*.json: `{program.name} SUITE` writes them")
-            for path in paths:
-                show_record(path, program, page)
+        paths = options.records or sorted(RESULTS.glob("speed_*.json"))
+        if not paths:
+            raise ValueError(f"{RESULTS} holds no speed_*.json: `{program.name} SUITE` writes them")
+        for path in paths:
+            show_record(path, program, options.page)
 
 
 def show_record(path: Path, program: Program, page: Path | None) -> None:
@@ -150,7 +94,7 @@ def record_path(folder: Path, suite: str, device: str) -> Path:
     return folder / f"speed_{suite}_{device}.json"
 
 
-def run_and_write(program: Program, suite: str, options: "BenchOptions", output: Path) -> None:
+def run_and_write(program: Program, suite: str, options: BenchOptions, output: Path) -> None:
     """Run a suite, show what it finds as it goes, and write its record and figure."""
     from .figures import plot
     from .report import rows, show_conditions, show_parts

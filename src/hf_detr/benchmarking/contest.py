@@ -30,29 +30,6 @@ class ExcusedError(Exception):
     """A contestant failed or was skipped in another process; its argument is what `excuse` said there."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchOptions:
-    """What a suite is asked for.
-
-    Attributes:
-        quick: small sizes and few rounds, to see that everything runs; the numbers mean little.
-        presets: the presets to measure, where a suite is about presets; None for those of the suite.
-        batches: the numbers of images to measure at once, where a suite varies them; None for those of the suite.
-        threads: of PyTorch.
-        device: "cpu" or "cuda".
-        rounds: how often each contestant is measured at most (see `ENOUGH_SECONDS`); None for the usual number.
-        compile: also measure compiled models.
-    """
-
-    quick: bool = False
-    presets: tuple[str, ...] | None = None
-    batches: tuple[int, ...] | None = None
-    threads: int = 1
-    device: str = "cpu"
-    rounds: int | None = None
-    compile: bool = False
-
-
 @dataclass(frozen=True)
 class Contestant:
     """One way to do the work of a comparison.

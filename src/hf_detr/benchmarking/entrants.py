@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from .contest import BenchOptions, Contestant, ExcusedError, count_flops, excuse, timed
+from .contest import Contestant, ExcusedError, count_flops, excuse, timed
+from .options import BenchOptions
 from .registry import Suite
 
 _STATUS = Path("/proc/self/status")

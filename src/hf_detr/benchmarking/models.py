@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
 from hf_detr.acceleration.heap import freed_memory_is_kept
 
-from .contest import BenchOptions, Contestant, Lap, SkipContestant, Work
+from .contest import Contestant, Lap, SkipContestant, Work
+from .options import BenchOptions
 from .peers import counterpart, require, transformers_forward
 
 Forward = Callable[[nn.Module, Tensor], Callable[[], Any]]

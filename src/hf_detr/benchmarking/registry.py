@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .contest import BenchOptions, Comparison
+    from .contest import Comparison
+    from .options import BenchOptions
 
 
 @dataclass(frozen=True)

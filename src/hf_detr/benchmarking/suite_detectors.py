@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from .contest import BenchOptions, Comparison, Contestant
+from .contest import Comparison, Contestant
 from .models import QUICK_SIZE, forward_contestant, our_forms
+from .options import BenchOptions
 from .peers import (
     REAL_TIME,
     TORCHVISION,

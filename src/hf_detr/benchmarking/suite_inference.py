@@ -6,8 +6,9 @@ from torch import nn
 
 from hf_detr import HfDetrConfig
 
-from .contest import BenchOptions, Comparison
+from .contest import Comparison
 from .models import forward_contestant, openvino_forms, our_forms, our_model, sizes, their_forms
+from .options import BenchOptions
 from .peers import COUNTERPARTS, NEAREST
 
 # One of each architecture; the others differ in depth or resolution, and can be asked for.

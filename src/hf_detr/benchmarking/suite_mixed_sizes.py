@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from .contest import BenchOptions, Comparison, Contestant, Lap, Work
+from .contest import Comparison, Contestant, Lap, Work
 from .models import optimised, our_model
+from .options import BenchOptions
 from .peers import counterpart
 
 PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50")

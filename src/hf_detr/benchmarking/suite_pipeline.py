@@ -14,8 +14,9 @@ from transformers import pipeline
 from hf_detr import HfDetrConfig, HfDetrImageProcessor
 from hf_detr.processing.sizes import published_size
 
-from .contest import BenchOptions, Comparison, Contestant, Lap, Work
+from .contest import Comparison, Contestant, Lap, Work
 from .models import optimised, our_model
+from .options import BenchOptions
 from .peers import COUNTERPARTS, counterpart
 from .scenes import picture
 

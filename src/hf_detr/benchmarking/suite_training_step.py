@@ -13,8 +13,9 @@ from hf_detr.acceleration.passes import apply_passes
 from hf_detr.acceleration.training import training_passes
 from hf_detr.training.parameter_groups import parameter_groups
 
-from .contest import BenchOptions, Comparison, Contestant, Lap, Work
+from .contest import Comparison, Contestant, Lap, Work
 from .models import keeping, our_model, pixels_of
+from .options import BenchOptions
 from .peers import counterpart
 from .scenes import random_labels
 

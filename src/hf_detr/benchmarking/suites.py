@@ -10,8 +10,9 @@ import torch
 
 from hf_detr.machine import describe
 
-from .contest import BenchOptions, Contestant, Entrant, measure
+from .contest import Contestant, Entrant, measure
 from .entrants import InOwnProcess, InThisProcess
+from .options import BenchOptions
 from .peaks import peaks
 from .registry import Program, Suite
 

@@ -25,6 +25,7 @@ from yaml import YAMLError
 from ..files import read_json
 from ..modeling.configuration import HfDetrConfig
 from .model_card import CARD_NAME, card_for_repository, card_without_evidence
+from .options import PushOptions
 from .remote_code import add_code, code_files
 
 SHARED_RESULTS = ("results.csv", "results.png", "pictures/*")
@@ -46,17 +47,7 @@ class HubRepository:
     files: tuple[str, ...]
 
 
-def push_folder(
-    folder: str | Path,
-    repo: str,
-    *,
-    private: bool = False,
-    with_code: bool = False,
-    license: str | None = None,
-    branch: str = "main",
-    message: str | None = None,
-    api: HfApi | None = None,
-) -> CommitInfo:
+def push_folder(options: PushOptions, api: HfApi | None = None) -> CommitInfo:
     """Push a model folder, as `hf-detr train` writes it, to a repository on the Hub.
 
     Weights, configuration, image processor, model card, results and pictures go there in one commit: until it
@@ -65,14 +56,8 @@ def push_folder(
     name of the repository in it; the folder itself is not changed.
 
     Args:
-        folder: the model folder.
-        repo: "owner/name", or "name" for the owner of the token; made if need be.
-        private: make a new repository private; an existing public one is refused.
-        with_code: add the code of the model, for `trust_remote_code=True` where this package is not installed.
-        license: of the weights, by its identifier on the Hub; None leaves what the card says.
-        branch: made from `main` if need be.
-        message: of the commit.
-        api: the client; by default that of the environment (HF_ENDPOINT, HF_TOKEN).
+        options: the folder, the repository, and how to push.
+        api: the client. Without it, the environment decides (HF_ENDPOINT, HF_TOKEN).
 
     Returns:
         the commit; the one there already where nothing had changed.
@@ -81,19 +66,19 @@ def push_folder(
         ValueError: the folder holds no finished model (nothing is requested then), or the Hub refuses: no or a wrong
             token, no permission, a bad name, invalid metadata, no connection. The message names the remedy.
     """
-    folder = Path(folder)
+    folder, branch = options.folder, options.branch
     files, card = model_files(folder), read_card(folder)
     api = api or HfApi(library_name="hf-detr")
-    repository = open_repository(repo, private=private, branch=branch, api=api)
+    repository = open_repository(options.repo, private=options.private, branch=branch, api=api)
     with tempfile.TemporaryDirectory() as scratch, clear_hub_errors(repository.name, api):
-        files |= staged_files(folder, Path(scratch), card, repository.name, license, with_code)
+        files |= staged_files(options, Path(scratch), card, repository.name)
         return api.create_commit(
             repository.name,
             [
                 *(CommitOperationAdd(path, str(file)) for path, file in sorted(files.items())),
                 *(CommitOperationDelete(path) for path in outdated_files(repository.files, files)),
             ],
-            commit_message=message or "Push with hf-detr",
+            commit_message=options.message or "Push with hf-detr",
             revision=branch,
             parent_commit=repository.commit,
         )
@@ -188,14 +173,13 @@ def read_card(folder: Path) -> ModelCard:
         raise ValueError(f"{file}: its metadata, between the first two lines '---', is no YAML: {said}") from error
 
 
-def staged_files(
-    folder: Path, scratch: Path, card: ModelCard, repo: str, license: str | None, with_code: bool
-) -> dict[str, Path]:
+def staged_files(options: PushOptions, scratch: Path, card: ModelCard, repo: str) -> dict[str, Path]:
     """Write what differs in the repository from the folder to `scratch`; return it by path in the repository."""
-    card_for_repository(card, repo, license=license, with_code=with_code).save(scratch / CARD_NAME)
-    if with_code:
+    named = card_for_repository(card, repo, license=options.license, with_code=options.with_code)
+    named.save(scratch / CARD_NAME)
+    if options.with_code:
         for name in (CONFIG_NAME, IMAGE_PROCESSOR_NAME):
-            shutil.copy(folder / name, scratch)
+            shutil.copy(options.folder / name, scratch)
         add_code(scratch)
     return {file.name: file for file in scratch.iterdir()}
 

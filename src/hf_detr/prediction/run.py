@@ -4,7 +4,6 @@ import hashlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,43 +23,13 @@ from hf_detr.ranks import from_rank_0, local_rank, one_rank_first, process_group
 
 from .chunks import BrokenSource, ChunkReader, FinishedChunk, PreparedBatch, as_it_is, divide
 from .detection import detect_prepared
+from .options import FORMATS, PredictionOptions
 from .output import Manifest, OutputFolder, PredictionSummary
 from .sources import identity, open_sources
 
-FORMATS = ("pictures", "coco", "parquet")
 MOST_WORKERS = 8
 PATIENCE = timedelta(days=30)
 """Ranks finish hours apart; none may give up waiting for another."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictionOptions:
-    """What a run is made of.
-
-    Attributes:
-        sources: see `open_sources`.
-        model: a model folder, or a repository on the Hub.
-        output: the folder to write; ranks on several machines must share it.
-        formats: of "pictures" (drawn boxes), "coco" (predictions.json) and "parquet" (parts/).
-        threshold: the lowest score of a detection.
-        batch_size: the most images in a batch.
-        chunk_size: images in a chunk, the unit that is not lost when a run is killed.
-        workers: processes that read images for each rank; None: as many as cores and chunks suggest.
-        split, streaming: see `open_sources`.
-        overwrite: start anew where `output` holds another run.
-    """
-
-    sources: tuple[str, ...]
-    model: str
-    output: Path
-    formats: tuple[str, ...] = ("pictures", "coco")
-    threshold: float = 0.5
-    batch_size: int = 8
-    chunk_size: int = 100
-    workers: int | None = None
-    split: str | None = None
-    streaming: bool = False
-    overwrite: bool = False
 
 
 def run_prediction(options: PredictionOptions, console: Console) -> PredictionSummary:

@@ -1,10 +1,15 @@
 """Training: the Trainer subclass and what surrounds it; needs the `train` extra."""
 
-from ..evaluation.packed_labels import pack_labels, unpack_labels
-from .arguments import HfDetrTrainingArguments
-from .callbacks import PredictionPictures, ResultFiles
-from .parameter_groups import parameter_groups
-from .trainer import HfDetrTrainer
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy_names
+
+if TYPE_CHECKING:
+    from ..evaluation.packed_labels import pack_labels, unpack_labels
+    from .arguments import HfDetrTrainingArguments
+    from .callbacks import PredictionPictures, ResultFiles
+    from .parameter_groups import parameter_groups
+    from .trainer import HfDetrTrainer
 
 __all__ = [
     "HfDetrTrainer",
@@ -15,3 +20,16 @@ __all__ = [
     "parameter_groups",
     "unpack_labels",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "HfDetrTrainer": ".trainer",
+        "HfDetrTrainingArguments": ".arguments",
+        "PredictionPictures": ".callbacks",
+        "ResultFiles": ".callbacks",
+        "pack_labels": "..evaluation.packed_labels",
+        "parameter_groups": ".parameter_groups",
+        "unpack_labels": "..evaluation.packed_labels",
+    },
+)

@@ -1,58 +1,78 @@
-"""What a training run is asked for: the options of `hf-detr train`."""
+"""What a training run and an evaluation are asked for: the options of `hf-detr train` and `hf-detr eval`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from hf_detr.command_line import option
+
+from .settings import parse_settings
+
+DATA_HELP = "The data: a folder, a data set on the Hub, or the word 'synthetic' for the built-in pictures."
+MODEL_HELP = "The model: a folder, or a repository on the Hub."
+SEED_HELP = "The number that the built-in pictures and the split of the data are drawn with."
+BATCH_HELP = "The number of images in a batch of each process."
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a run is made of; None stands for the recipe's choice.
+    """What a run is made of. Where a value is None, the recipe chooses (`training_arguments`).
 
-    Attributes:
-        data: a folder of detection data, or "synthetic"; see `load_detection_data`.
-        output: the model folder to write.
-        preset: the model to build.
-        model: a folder or repository to start from instead of a new model.
-        epochs, steps, batch_size, learning_rate: see `training_arguments`.
-        streaming: read the training data as they arrive; see `load_streaming_data`. Needs `steps`.
-        image_size: the shortest edge of the images in pixels.
-        config_overrides: other fields of the model's configuration, by name.
-        augmentation: one of `AUGMENTATIONS`; it gives way to `PLAIN_AUGMENTATION` in the last epochs.
-        seed: of everything random.
-        ema: evaluate and save a moving average of the weights.
-        patience: stop after this many evaluations in a row without a better AP; None trains to the end.
-        report_to: experiment trackers among `TRACKERS`, separated by commas. TensorBoard's files are in
-            `output/tensorboard`.
-        pretrained_backbone: start from timm's pretrained weights.
-        overwrite: replace a model that `output` already holds.
-        resume: go on with an interrupted run in `output`; all else must be as it was.
-        command: what the model card quotes.
+    TensorBoard's files are in `output/tensorboard`. `command` is the command line that the model card quotes.
     """
 
-    data: str
-    output: Path
-    preset: str = "tiny"
-    model: str | None = None
-    epochs: int | None = None
-    steps: int | None = None
-    streaming: bool = False
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    image_size: int | None = None
-    config_overrides: Mapping[str, Any] = field(default_factory=dict)
-    augmentation: str | None = None
-    seed: int = 0
-    ema: bool = True
-    patience: int | None = None
-    report_to: str | None = None
-    pretrained_backbone: bool | None = None
-    overwrite: bool = False
-    resume: bool = False
+    data: str = option(DATA_HELP)
+    output: Path = option("The model folder to write.", default=Path("my-detector"))
+    preset: str = option("The model to build; `hf-detr presets` lists them.", default="tiny")
+    model: str | None = option(
+        "Start from this model folder or repository on the Hub instead of a new model.", default=None
+    )
+    epochs: int | None = option("The number of passes over the training images.", default=None, min=1)
+    steps: int | None = option("The number of optimizer steps. It takes the place of the epochs.", default=None, min=1)
+    streaming: bool = option(
+        "Read the training images as they arrive. A stream has no length, so --steps is needed.",
+        "--streaming",
+        default=False,
+    )
+    batch_size: int | None = option(BATCH_HELP, default=None, min=1)
+    image_size: int | None = option("The shortest edge of the images, in pixels.", default=None, min=32)
+    config_overrides: Mapping[str, Any] = option(
+        "Set a field of the model's configuration. The option may be repeated.",
+        "--set",
+        default_factory=dict,
+        typed=list[str],
+        parse=parse_settings,
+        metavar="NAME=VALUE",
+    )
+    learning_rate: float | None = option("The highest learning rate of the run.", default=None)
+    augmentation: str | None = option(
+        "How pictures are varied: none, flip, light, published, or strong, which also combines pictures. Without it, "
+        "the preset and the length of the run decide. The last epochs see plainer pictures.",
+        default=None,
+    )
+    seed: int = option("The number that everything random is drawn with.", default=0, min=0)
+    pretrained_backbone: bool | None = option(
+        "Start from the backbone weights that timm offers, or not. Without it, only the small presets do not.",
+        "--pretrained-backbone/--no-pretrained-backbone",
+        default=None,
+    )
+    ema: bool = option("Evaluate and save a moving average of the weights, or the last weights.", default=True)
+    patience: int | None = option(
+        "Stop after this many evaluations in a row without a better AP.", default=None, min=1
+    )
+    report_to: str | None = option(
+        f"Also log to these experiment trackers, separated by commas: {', '.join(TRACKERS)}.", default=None
+    )
+    overwrite: bool = option("Replace the model that the output folder holds.", "--overwrite", default=False)
+    resume: bool = option(
+        "Go on with the interrupted run in the output folder. All other options must be as they were.",
+        "--resume",
+        default=False,
+    )
     command: str | None = None
 
     @property
@@ -69,6 +89,28 @@ class RunOptions:
     def trackers(self) -> list[str]:
         """The names in `report_to`."""
         return [name.strip() for name in (self.report_to or "").split(",") if name.strip()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """What `hf-detr train` is asked for: a run, and where its model is pushed to."""
+
+    push_to_hub: str | None = option(
+        "Push the finished model to this repository on the Hub, given as OWNER/NAME.", default=None, metavar="REPO"
+    )
+    private: bool = option("Make the repository of the model private.", "--private", default=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """What `hf-detr eval` is asked for."""
+
+    model: str = option(MODEL_HELP)
+    data: str = option(DATA_HELP)
+    split: str = option("The split of the data to evaluate on.", default="validation")
+    output: Path | None = option("A JSON file that the metrics are written to as well.", default=None)
+    batch_size: int = option(BATCH_HELP, default=4, min=1)
+    seed: int = option(SEED_HELP, default=0, min=0)
 
 
 def check_trackers(names: Sequence[str]) -> None:

@@ -1,12 +1,11 @@
-"""Fields of a model's configuration, set from the command line."""
+"""Fields of a model's configuration, set from the command line. Reading them loads neither torch nor transformers."""
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.errors import StrictDataclassError
-
-from hf_detr.modeling.configuration import HfDetrConfig
+if TYPE_CHECKING:
+    from hf_detr.modeling.configuration import HfDetrConfig
 
 CLASS_FIELDS = ("num_labels", "id2label", "label2id")
 
@@ -33,13 +32,17 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return fields
 
 
-def check_settings(config: HfDetrConfig, fields: Mapping[str, Any]) -> None:
+def check_settings(config: "HfDetrConfig", fields: Mapping[str, Any]) -> None:
     """Check that a configuration with these fields replaced would be a valid one.
 
     Raises:
         ValueError: a field is unknown, has a value of a wrong kind, contradicts another, or asks for pictures of other
             than three channels, which the readers of data sets do not give.
     """
+    from huggingface_hub.errors import StrictDataclassError
+
+    from hf_detr.modeling.configuration import HfDetrConfig
+
     declared = {name: getattr(config, name) for name in config.__dataclass_fields__ if name in config.to_dict()}
     try:
         changed = HfDetrConfig(**{**declared, **fields})
