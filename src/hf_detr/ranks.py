@@ -44,7 +44,7 @@ def process_group(backend: str | None = None, timeout: timedelta = timedelta(hou
     import torch
 
     if backend is None:
-        device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else torch.device("cpu")
+        device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         backend = torch.distributed.get_default_backend_for_device(device.type)
         if device.type != "cpu":
             torch.accelerator.set_device_index(local_rank())
@@ -72,9 +72,9 @@ def from_rank_0(work: Callable[[], Result]) -> Result:
         except Exception as error:
             outcome[1] = error
     torch.distributed.broadcast_object_list(outcome)
-    result, error = outcome
-    if error is not None:
-        raise error
+    result, failure = outcome
+    if failure is not None:
+        raise failure
     return result
 
 
@@ -95,11 +95,11 @@ def first_to_report(message: str) -> bool:
     import torch
 
     key = "hf_detr/reported/" + hashlib.sha256(message.encode()).hexdigest()
-    address, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     try:
-        store = torch.distributed.TCPStore(address, int(port), is_master=False, timeout=REPORT_TIMEOUT)
+        address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        store = torch.distributed.TCPStore(address, port, is_master=False, timeout=REPORT_TIMEOUT)
         return store.add(key, 1) == 1
-    except (RuntimeError, TypeError):  # nobody keeps count any more: better twice than never
+    except (RuntimeError, KeyError):  # nobody keeps count any more: better twice than never
         return True
 
 

@@ -52,7 +52,9 @@ def convert_state_dict(state_dict: dict[str, Tensor], table: list[Rule], model: 
         ConversionError: listing keys that no rule knows or the model has no place for, keys of the model that the
             checkpoint does not fill, tensors of another shape, and copies of one tensor that differ.
     """
-    converted, unknown, contradictory = {}, [], []
+    converted: dict[str, Tensor] = {}
+    unknown: list[str] = []
+    contradictory: list[str] = []
     compiled = [(re.compile(line.pattern), line) for line in table]
     for key, tensor in state_dict.items():
         renamed = _apply(compiled, key, tensor)

@@ -185,6 +185,13 @@ def read_weights(
         if not found.endswith(".json"):
             return read_checkpoint(found)
         shards = sorted(set(json.loads(Path(found).read_text(encoding="utf-8"))["weight_map"].values()))
-        files = [cached_file(name_or_path, shard, **hub) for shard in shards]
+        files = [_shard(name_or_path, shard, hub) for shard in shards]
         return {key: tensor for file in files for key, tensor in read_checkpoint(file).items()}
     raise OSError(f"{name_or_path} has none of the weight files {', '.join(names)}.")
+
+
+def _shard(name_or_path: str | os.PathLike, name: str, hub: dict[str, Any]) -> str:
+    found = cached_file(name_or_path, name, **hub)
+    if found is None:
+        raise OSError(f"{name_or_path} lacks the shard {name}, which its index names.")
+    return found

@@ -103,7 +103,10 @@ def _array(values: Any, dtype: torch.dtype) -> np.ndarray:
 
 @lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise ValueError("captions of a chosen size need a Pillow with FreeType, as its wheels have it")
+    return font
 
 
 def _ordered(box: np.ndarray) -> tuple[float, float, float, float]:

@@ -116,8 +116,8 @@ def check_decoded_size(picture: PIL.Image.Image, row: Mapping[str, Any], reduced
 
 
 def _opened(image: dict[str, Any], least_edge: int | None) -> PIL.Image.Image:
-    content, path = image.get("bytes"), image.get("path")
-    if least_edge is None or (content is None and not Path(path or "").is_file()):
+    content, path = image.get("bytes"), image.get("path") or ""
+    if least_edge is None or (content is None and not Path(path).is_file()):
         return datasets.Image().decode_example(image)
     picture = PIL.Image.open(path if content is None else io.BytesIO(content))
     picture.draft(None, (least_edge, least_edge))

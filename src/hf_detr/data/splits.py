@@ -56,7 +56,7 @@ def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit
         raise locate("expected at least two images to split into train and validation", split.source)
     frequency = Counter(label for shown in present for label in shown)
     rarest = [min((frequency[label], label) for label in shown) if shown else (0, -1) for shown in present]
-    order = np.random.default_rng(seed).permutation(len(present))
-    order = sorted(order.tolist(), key=lambda index: rarest[index])
+    shuffled: list[int] = np.random.default_rng(seed).permutation(len(present)).tolist()
+    order = sorted(shuffled, key=lambda index: rarest[index])
     validation = sorted(order[::SPLIT_EVERY])
     return split.select(sorted(set(order) - set(validation))), split.select(validation)

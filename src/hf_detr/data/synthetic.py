@@ -220,7 +220,7 @@ def _shaded(surface: Surface, radius: float, light: float) -> np.ndarray:
 def _without_hidden(sprites: list[Sprite], width: int, height: int) -> list[Sprite]:
     """Leave out the objects that others in front of them, or the border, mostly hide; the first in front stays."""
     taken = np.zeros((height, width), dtype=bool)
-    kept = []
+    kept: list[Sprite] = []
     for sprite in reversed(sprites):
         solid = sprite.coverage >= 0.5
         behind = taken[sprite.rows, sprite.columns]

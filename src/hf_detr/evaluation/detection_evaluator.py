@@ -50,7 +50,7 @@ class DetectionEvaluator:
             target_sizes=torch.stack([label["orig_size"] for label in labels]).to(logits.device),
         )
         for label, detection in zip(labels, detections, strict=True):
-            image_id = label["image_id"].item()
+            image_id = int(label["image_id"])
             detected = self.label_in_data[detection["labels"].cpu()]
             columns = {"boxes": detection["boxes"].cpu(), "scores": detection["scores"].cpu(), "labels": detected}
             known = {name: values[detected >= 0].numpy() for name, values in columns.items()}

@@ -1,6 +1,7 @@
 """What a model's user should beware of, read off the evidence of its training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from .evidence import CardEvidence
 
@@ -35,10 +36,10 @@ def _from_data(evidence: CardEvidence) -> Iterator[str]:
         listed = ", ".join(f"{name} ({count})" for name, count in rare.items())
         yield f"Classes with fewer than {FEW_OBJECTS} objects in training: {listed}."
     if evidence.object_sides is not None:
-        few, many = evidence.object_sides
+        smaller, larger = evidence.object_sides
         yield (
-            f"8 of 10 objects in training had sides of {few:.0f} to {many:.0f} pixels at the size that the model sees "
-            "in evaluation; much smaller or larger ones are beyond what it was taught."
+            f"8 of 10 objects in training had sides of {smaller:.0f} to {larger:.0f} pixels at the size that the "
+            "model sees in evaluation; much smaller or larger ones are beyond what it was taught."
         )
     if "shortest_edge" in evidence.input_size:
         side = evidence.input_size["shortest_edge"]
@@ -62,11 +63,10 @@ def _from_metrics(evidence: CardEvidence) -> Iterator[str]:
         yield f"The evaluation rests on few images ({images}): small differences in it mean nothing."
     if 0 <= metrics["AP50"] < LOW_AP50:
         yield f"AP50 is {metrics['AP50']:.3f}: it misses or misplaces many objects and is not ready for use."
-    yield from _weak(evidence)
+    yield from _weak(metrics)
 
 
-def _weak(evidence: CardEvidence) -> Iterator[str]:
-    metrics = evidence.metrics
+def _weak(metrics: Mapping[str, Any]) -> Iterator[str]:
     bound = WEAK_CLASS * metrics["AP"]
     weak = {name: row["AP"] for name, row in metrics["per_class"].items() if 0 <= row["AP"] < bound}
     if weak:

@@ -91,13 +91,14 @@ def card_for_repository(
     """
     card = ModelCard(card.content)
     text, name = card.text, _name(repo)
-    if card.data.model_name:
-        text = re.sub(rf"^# {re.escape(card.data.model_name)}$", f"# {name}", text, count=1, flags=re.MULTILINE)
-        card.data.model_name = name
+    titled = card.data.get("model_name")
+    if titled:
+        text = re.sub(rf"^# {re.escape(titled)}$", f"# {name}", text, count=1, flags=re.MULTILINE)
+        card.data["model_name"] = name
     text = _replace_section(text, use_section(repo, with_code))
     if license is not None:
-        card.data.license = license
-        base_model = card.data.base_model
+        card.data["license"] = license
+        base_model = card.data.get("base_model")
         text = _replace_section(text, license_section(license, base_model if isinstance(base_model, str) else None))
     card.text = text
     return card

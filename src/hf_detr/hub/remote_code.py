@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from inspect import getfile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ..modeling import configuration, detection, detr
 from ..modeling.pretrained import HfDetrPreTrainedModel
 from ..processing import image_processing
 
-_ENTRY_FILES = [Path(module.__file__) for module in (configuration, detection, detr, image_processing)]
+_ENTRY_FILES = [Path(getfile(module)) for module in (configuration, detection, detr, image_processing)]
 _MODEL_AUTO_MAP = {
     "AutoConfig": "configuration.HfDetrConfig",
     "AutoModel": "detr.HfDetrModel",

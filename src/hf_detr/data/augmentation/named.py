@@ -1,7 +1,7 @@
 """How often each augmentation is applied, and the one object that applies them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ class AugmentationOptions:
     quarter_turn: float = 0.0
     jitter_scale: tuple[float, float] = (0.1, 2.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if name != "jitter_scale" and not 0 <= value <= 1:
                 raise ValueError(f"{name} must be a probability, between 0 and 1, got {value}")
@@ -124,12 +124,12 @@ class StrongAugmentation:
         pool: Sequence[dict] | None = None,
         most_objects: float = math.inf,
     ):
-        if options.needs_partners and not (hasattr(pool, "__len__") and len(pool)):
+        if options.needs_partners and not (isinstance(pool, Sized) and len(pool)):
             found = "none" if pool is None else f"{type(pool).__name__} without rows by index"
             raise ValueError(f"mosaic, mixup and copy_paste need a pool of images to draw from, got {found}")
         published = DetrAugmentation(shortest_edge, longest_edge)
         self.options = options
-        self.pool = pool
+        self.pool = () if pool is None else pool
         self.most_objects = most_objects
         zooms = {options.jitter_scale[1]: options.large_scale_jitter, IOU_CROP_ZOOM: options.iou_crop, 1.0: 1.0}
         self.least_edge = round(shortest_edge * max(zoom for zoom, probability in zooms.items() if probability))
@@ -173,8 +173,9 @@ class StrongAugmentation:
         return combined if self._has_few(combined) else self.whole(image, target)
 
     def _if_few(self, combine: Callable[[Example, Example], Example], example: Example) -> Example:
-        size = example[0].shape[1:]
-        combined = combine(example, cover(*self._partner(example[1], min(size)), size))
+        height, width = example[0].shape[1:]
+        partner = self._partner(example[1], min(height, width))
+        combined = combine(example, cover(*partner, (height, width)))
         return combined if self._has_few(combined) else example
 
     def _has_few(self, example: Example) -> bool:
