@@ -20,7 +20,7 @@ from hf_detr.doctor.options import DoctorOptions
 from hf_detr.hub.options import PushOptions
 from hf_detr.prediction.options import PredictionOptions
 from hf_detr.ranks import rank
-from hf_detr.terminal import clear_errors, console
+from hf_detr.terminal import clear_errors, console, report_once
 from hf_detr.training.options import EvaluationOptions, TrainOptions
 
 app = typer.Typer(
@@ -89,6 +89,8 @@ def predict(options: PredictionOptions) -> None:
 
     summary = run_prediction(options, console)
     console.print(f"{summary.detections} detections on {summary.images} images: {options.output}", soft_wrap=True)
+    for remark in summary.remarks if rank() == 0 else ():
+        report_once(remark)
     if summary.failed:
         if rank() == 0:
             failed = f"{summary.failed} of {summary.images} images could not be read: {options.output / 'failed.json'}"

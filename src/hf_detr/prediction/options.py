@@ -44,4 +44,10 @@ class PredictionOptions:
     )
     split: str | None = option("The split of a data set to detect objects in.", default=None)
     streaming: bool = option("Read data sets while they are downloaded.", "--streaming", default=False)
+    annotations: Path | None = option(
+        "A COCO file that names the images. predictions.json gets its image and category ids, and can be scored "
+        "against it. Without it, images are numbered from 1 unless their data set has ids, and the category ids are "
+        "those of the training data.",
+        default=None,
+    )
     overwrite: bool = option("Start anew where the output folder holds another run.", "--overwrite", default=False)

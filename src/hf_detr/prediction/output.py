@@ -11,12 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 
 from hf_detr.files import read_json, replace_file, write_json
 
 from .chunks import Chunk, Row
+from .data_ids import DataIds
 from .sources import Stream
 
 PART_NAME = re.compile(r"stream-(\d+)-chunk-(\d+)\.parquet")
@@ -38,7 +40,10 @@ PART_SCHEMA = pyarrow.schema(
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the results of a run depend on; see `PredictionOptions`. `pictures` and `weights` are hashes."""
+    """What the results of a run depend on; see `PredictionOptions`. `pictures` and `weights` are hashes.
+
+    `annotations` is the annotation file and a hash of it.
+    """
 
     sources: list[str]
     pictures: str
@@ -47,15 +52,20 @@ class Manifest:
     threshold: float
     chunk_size: int
     formats: list[str]
+    annotations: str | None
 
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """What a finished run counts: pictures, those of them that could not be read, and detections."""
+    """What a finished run counts: pictures, those of them that could not be read, and detections.
+
+    `remarks` are sentences about what an annotation file left without an id.
+    """
 
     images: int
     failed: int
     detections: int
+    remarks: list[str]
 
 
 @dataclass(frozen=True)
@@ -159,8 +169,13 @@ class OutputFolder:
         table = pyarrow.table(columns, schema=PART_SCHEMA)
         replace_file(self.part(chunk), lambda path: pyarrow.parquet.write_table(table, path))
 
-    def finish(self, manifest: Manifest, streams: Sequence[Stream]) -> PredictionSummary:
+    def finish(self, manifest: Manifest, streams: Sequence[Stream], ids: DataIds) -> PredictionSummary:
         """Merge the chunks into what the formats ask for, and mark the run as finished.
+
+        Args:
+            manifest: the run.
+            streams: its pictures.
+            ids: the ids of pictures and classes in `predictions.json`.
 
         Raises:
             ValueError: a chunk is missing or cannot be read.
@@ -177,7 +192,7 @@ class OutputFolder:
                     counts["detections"] += len(row["scores"])
                     if row["error"] is not None:
                         failed.append({name: row[name] for name in ("image_id", "file_name", "error")})
-                    yield from coco_results(row)
+                    yield from coco_results(row, ids)
 
         if "coco" in manifest.formats:
             replace_file(self.predictions, lambda path: write_rows(results(), path))
@@ -186,7 +201,7 @@ class OutputFolder:
                 pass
         if failed:
             write_json(self.failed, failed)
-        summary = PredictionSummary(failed=len(failed), **counts)
+        summary = PredictionSummary(failed=len(failed), remarks=ids.remarks(), **counts)
         self._write_manifest(manifest, summary)
         if "parquet" not in manifest.formats:
             shutil.rmtree(self.parts)
@@ -210,18 +225,26 @@ class OutputFolder:
             raise ValueError(f"{path} {problem}") from error
 
 
-def coco_results(row: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def coco_results(row: dict[str, Any], ids: DataIds) -> Iterator[dict[str, Any]]:
     """Yield the detections of a picture in the COCO results format, `bbox` (x, y, width, height), with names added."""
+    image_id = ids.image_id(row["file_name"], row["image_id"])
     columns = (row[name] for name in ("boxes", "labels", "label_names", "scores"))
     for (left, top, right, bottom), label, name, score in zip(*columns, strict=True):
-        yield {
-            "image_id": row["image_id"],
-            "file_name": row["file_name"],
-            "category_id": label,
-            "category_name": name,
-            "bbox": [round(value, 2) for value in (left, top, right - left, bottom - top)],
-            "score": round(score, 5),
-        }
+        category_id = ids.category_id(label, name)
+        if image_id is not None and category_id is not None:
+            yield {
+                "image_id": image_id,
+                "file_name": row["file_name"],
+                "category_id": category_id,
+                "category_name": name,
+                "bbox": [shortest(value) for value in (left, top, right - left, bottom - top)],
+                "score": shortest(score),
+            }
+
+
+def shortest(value: float) -> float:
+    """Return the number with the fewest digits that is the same in float32: what is rounded more scores otherwise."""
+    return float(str(np.float32(value)))
 
 
 def write_rows(rows: Iterator[dict[str, Any]], path: Path) -> None:

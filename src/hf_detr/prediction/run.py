@@ -22,6 +22,7 @@ from hf_detr.machine import cores
 from hf_detr.ranks import from_rank_0, local_rank, one_rank_first, process_group, rank, wait_for_all, world_size
 
 from .chunks import BrokenSource, ChunkReader, FinishedChunk, PreparedBatch, as_it_is, divide
+from .data_ids import ids_of_run
 from .detection import detect_prepared
 from .options import FORMATS, PredictionOptions
 from .output import Manifest, OutputFolder, PredictionSummary
@@ -44,6 +45,8 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
     unknown = [name for name in options.formats if name not in FORMATS]
     if unknown or not options.formats:
         raise ValueError(f"formats: expected some of {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}")
+    if options.annotations is not None and "coco" not in options.formats:
+        raise ValueError(f"{options.annotations}: annotations give ids to predictions.json; add the format 'coco'")
     with process_group("gloo", PATIENCE):
         with one_rank_first():
             streams = open_sources(options.sources, options.split, options.streaming)
@@ -57,12 +60,14 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
             threshold=options.threshold,
             chunk_size=options.chunk_size,
             formats=sorted(options.formats),
+            annotations=options.annotations and f"{options.annotations} {file_hash(options.annotations)}",
         )
 
         def begin() -> tuple:
-            return output.begin(manifest, options.overwrite), output.done()
+            ids = ids_of_run(options.annotations, model.config, options.sources, streams)
+            return ids, output.begin(manifest, options.overwrite), output.done()
 
-        summary, done = from_rank_0(begin)
+        ids, summary, done = from_rank_0(begin)
         if summary is None:
             share = divide(streams, options.chunk_size, done, rank(), world_size())
             reader = ChunkReader(
@@ -70,7 +75,7 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
             )
             _detect_share(options, reader, model, output, console)
             wait_for_all()  # until all chunks of all ranks are written
-            summary = from_rank_0(lambda: output.finish(manifest, streams))
+            summary = from_rank_0(lambda: output.finish(manifest, streams, ids))
         return summary
 
 
@@ -94,6 +99,11 @@ def fingerprint(model: PreTrainedModel, image_processor: BaseImageProcessor) -> 
         digest.update(name.encode())
         digest.update(value.contiguous().view(-1).view(torch.uint8).cpu().numpy())
     return digest.hexdigest()[:16]
+
+
+def file_hash(path: Path) -> str:
+    """Return a hash of the content of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def default_workers(num_chunks: int) -> int:
