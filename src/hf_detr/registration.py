@@ -8,8 +8,11 @@ second. Where the Auto classes are there already, classes have to be registered,
 
 import sys
 from types import ModuleType
+from typing import Any
 
 from wrapt import register_post_import_hook
+
+from .modeling.foreign import FOREIGN
 
 MODEL_TYPE = "hf_detr"
 CONFIG = "HfDetrConfig"
@@ -21,11 +24,26 @@ _BUILT_FROM_TABLES = tuple(f"{_AUTO}.{kind}_auto" for kind in ("configuration", 
 
 def register(package: ModuleType) -> None:
     """Register the classes of `package`, which gives them as attributes, on demand."""
+    FOREIGN.translate_config, FOREIGN.load = translate_foreign_config, load_foreign_weights
     register_post_import_hook(keep_freed_memory, f"{package.__name__}.processing.image_processing")
     if any(name in sys.modules for name in _BUILT_FROM_TABLES):
         register_classes(package)
     else:
         register_names(package)
+
+
+def translate_foreign_config(written: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """The door of the configuration to `hf_detr.conversion`, which is loaded when it is first used."""
+    from .conversion import translate_config
+
+    return translate_config(written, overrides)
+
+
+def load_foreign_weights(*args: Any, **kwargs: Any) -> Any:
+    """The door of the models to `hf_detr.conversion`, which is loaded when it is first used."""
+    from .conversion import load_foreign
+
+    return load_foreign(*args, **kwargs)
 
 
 def register_names(package: ModuleType) -> None:

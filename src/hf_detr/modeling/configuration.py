@@ -7,6 +7,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .foreign import FOREIGN
 from .presets import get_preset
 
 # What PreTrainedConfig itself accepts beyond its declared fields.
@@ -165,6 +166,8 @@ class HfDetrConfig(PreTrainedConfig):
             kwargs.pop("auto_map", None)
         if self.learning_rate_multipliers is None:
             self.learning_rate_multipliers = {"backbone.body": 0.1}
+        if self.id2label is not None:
+            _check_labels(self.id2label)
         super().__post_init__(**kwargs)
         if self.label2id is None and self.id2label is not None:
             self.label2id = {name: label for label, name in self.id2label.items()}
@@ -192,11 +195,9 @@ class HfDetrConfig(PreTrainedConfig):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fields of a saved configuration; those of transformers' own DETR models are translated to ours."""
         fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
-        try:  # a copy of this file that travels with its weights has no converters beside it
-            from hf_detr.conversion import translate_config
-        except ImportError:
-            return fields, unused
-        return translate_config(fields, kwargs), unused
+        if FOREIGN.translate_config is not None:
+            fields = FOREIGN.translate_config(fields, kwargs)
+        return fields, unused
 
     def _reject_unknown(self, keywords: dict[str, Any]) -> None:
         known = set(self.__dataclass_fields__) | set(self.attribute_map)
@@ -216,6 +217,7 @@ class HfDetrConfig(PreTrainedConfig):
     def _rules_of_sizes(self) -> tuple[tuple[object, str], ...]:
         """Numbers that are too small or do not fit together, each with what to say when it is so."""
         return (
+            (self.num_labels < 1, "there is no class; id2label names each, or num_labels counts them."),
             (self.num_queries < 1, f"num_queries={self.num_queries}: at least 1 is needed."),
             (self.decoder_layers < 1, f"decoder_layers={self.decoder_layers}: at least 1 is needed."),
             (
@@ -290,3 +292,24 @@ class HfDetrConfig(PreTrainedConfig):
                 "'contrastive'.",
             ),
         )
+
+
+def _check_labels(id2label: dict[Any, str]) -> None:
+    """Raise ValueError when the keys are not the numbers from 0 on; JSON has them as text."""
+    try:
+        numbers = {int(key): name for key, name in id2label.items()}
+    except (TypeError, ValueError):
+        numbers = dict(enumerate(id2label))
+        unfit = True
+    else:
+        unfit = sorted(numbers) != list(range(len(id2label)))
+    if not unfit:
+        return
+    names = [numbers[number] for number in sorted(numbers)]
+    written = ", ".join(f"{label}: {name!r}" for label, name in enumerate(names[:5]))
+    more = ", …" if len(names) > 5 else ""
+    raise ValueError(
+        f"HfDetrConfig: the keys of id2label are {', '.join(map(repr, list(id2label)[:5]))}{more}, but labels are the "
+        f"numbers from 0 to {len(id2label) - 1}. Write id2label={{{written}{more}}} and number the class labels of "
+        "the data in this way."
+    )

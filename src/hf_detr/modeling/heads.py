@@ -11,17 +11,21 @@ from transformers import initialization as init
 
 from .attention import MLP
 from .boxes import inverse_sigmoid
+from .class_rows import Rows, take_rows
 from .configuration import HfDetrConfig
 
 
 class DetectionHeads(nn.Module):
     """Class and box heads, `copies` of each: one for all layers, or one per layer.
 
+    With `class_agnostic` the first class means "any object", whatever the classes are called.
+
     Boxes are predicted relative to the reference of the query, in logit space, in at least float32.
     """
 
-    def __init__(self, config: HfDetrConfig, copies: int):
+    def __init__(self, config: HfDetrConfig, copies: int, class_agnostic: bool = False):
         super().__init__()
+        self.class_agnostic = class_agnostic
         num_classes = config.num_labels + (config.classification == "softmax")
         self.class_head = nn.ModuleList(nn.Linear(config.d_model, num_classes) for _ in range(copies))
         self.box_head = nn.ModuleList(MLP(config.d_model, config.d_model, 4, 3) for _ in range(copies))
@@ -35,14 +39,32 @@ class DetectionHeads(nn.Module):
 
         The first boxes of Deformable DETR are small: beside a point, sigmoid(-2) = 0.12 of the image.
         """
-        if self.sigmoid_classes:
-            for head in self.class_head:
-                init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))
+        for head in self.class_head:
+            self.initialise_classes(head)
         if self.has_reference:
             for index, head in enumerate(self.box_head):
                 size = -2.0 if self.guess_size and index == 0 else 0.0
                 init.zeros_(head.layers[-1].weight)
                 init.copy_(head.layers[-1].bias, torch.tensor([0.0, 0.0, size, size]).to(head.layers[-1].bias))
+
+    def initialise_classes(self, head: nn.Linear) -> None:
+        """The bias of a class head, where classes have a prior."""
+        if self.sigmoid_classes:
+            init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))
+
+    def move_classes(self, rows: Rows) -> None:
+        """Give each class the row that it had, or a new one; "no object" stays the last."""
+        num_saved = self.class_head[0].out_features - (not self.sigmoid_classes)
+        if self.class_agnostic:  # rows mean the same whatever the classes
+            rows = [label if label < num_saved else None for label in range(len(rows))]
+        if not self.sigmoid_classes:
+            rows = [*rows, num_saved]
+        for index, old in enumerate(self.class_head):
+            new = nn.Linear(old.in_features, len(rows))
+            init.xavier_uniform_(new.weight)
+            init.zeros_(new.bias)
+            self.initialise_classes(new)
+            self.class_head[index] = take_rows(new, old, rows)
 
     def logits(self, layer_index: int, states: Tensor) -> Tensor:
         """(B, Q, D) → (B, Q, K)."""

@@ -47,7 +47,7 @@ class SelectedQueries(nn.Module):
         self.from_token = config.query_content == "token"
         self.projection = nn.Linear(config.d_model, config.d_model)
         self.projection_norm = nn.LayerNorm(config.d_model)
-        self.heads = DetectionHeads(config, copies=1)
+        self.heads = DetectionHeads(config, copies=1, class_agnostic=self.from_memory)
         if self.from_memory:
             self.reference_projection = nn.Linear(2 * config.d_model, 2 * config.d_model)
             self.reference_norm = nn.LayerNorm(2 * config.d_model)
