@@ -60,7 +60,7 @@ def test_equal_to_the_plain_model(preset: str):
     """Several shapes after another and again, with a mask that masks nothing, without one; images of several sizes."""
     model = detector(preset)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    optimised = model.optimize_for_inference()
+    optimised = optimize_for_inference(model)
     full = torch.ones(2, 96, 128, dtype=torch.int64)
     for arguments in (
         (images(2, 96, 128),),
@@ -84,7 +84,7 @@ def test_equal_to_the_plain_model(preset: str):
 def test_bfloat16(preset: str):
     """As near to float32 as the plain model in bfloat16 is."""
     model, pixel_values = detector(preset), images(2)
-    optimised = model.optimize_for_inference(dtype="bfloat16")
+    optimised = optimize_for_inference(model, dtype="bfloat16")
     with torch.no_grad():
         expected, found = model(pixel_values), optimised(pixel_values)
         plain = model.to(torch.bfloat16)(pixel_values.to(torch.bfloat16))
@@ -99,7 +99,7 @@ def test_bfloat16(preset: str):
 
 
 def test_constants_are_used_and_bounded():
-    optimised = detector("detr-resnet-50").optimize_for_inference()
+    optimised = optimize_for_inference(detector("detr-resnet-50"))
     attention = optimised.model.decoder.layers[0].self_attn
     assert isinstance(attention, ConstantSelfAttention)
     calls = []
@@ -113,7 +113,7 @@ def test_constants_are_used_and_bounded():
 
 def test_copied_moved_and_used_by_threads():
     model = detector("dino-resnet-50-4scale")
-    optimised = model.optimize_for_inference()
+    optimised = optimize_for_inference(model)
     assert_equal(model, copy.deepcopy(optimised).to("cpu"), images(1))
     assert_equal(model.double(), copy.deepcopy(optimised).double(), images(1).double())
     model.float()
@@ -126,7 +126,7 @@ def test_copied_moved_and_used_by_threads():
 
 def test_for_inference_only(tmp_path):
     model = detector("detr-resnet-50").train()
-    optimised = model.optimize_for_inference()
+    optimised = optimize_for_inference(model)
     assert model.training
     assert not optimised.eval().training
     assert not optimised(images(1)).logits.requires_grad
@@ -137,9 +137,9 @@ def test_for_inference_only(tmp_path):
     with pytest.raises(ValueError, match="no losses"):
         optimised(images(1), labels=labels(1))
     with pytest.raises(ValueError, match="already"):
-        optimised.optimize_for_inference()
+        optimize_for_inference(optimised)
     with pytest.raises(ValueError, match="dtype='int8'"):
-        model.optimize_for_inference(dtype="int8")
+        optimize_for_inference(model, dtype="int8")
     with pytest.raises(ValueError, match="HfDetrModel"):
         optimize_for_inference(model.model)
     assert list(tmp_path.iterdir()) == []
@@ -150,7 +150,7 @@ def test_pipeline_and_pictures_of_several_sizes(caplog: pytest.LogCaptureFixture
     model = detector("deformable-detr-resnet-50-two-stage")
     processor = HfDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 128}, classification="sigmoid")
     pictures = [Image.effect_noise(size, 80).convert("RGB") for size in ((100, 80), (80, 100), (100, 80))]
-    optimised = model.optimize_for_inference()
+    optimised = optimize_for_inference(model)
     found = pipeline("object-detection", model=optimised, image_processor=processor)(pictures[0], threshold=0.0)
     expected = pipeline("object-detection", model=model, image_processor=processor)(pictures[0], threshold=0.0)
     assert [item["box"] for item in found] == [item["box"] for item in expected]
@@ -163,7 +163,7 @@ def test_pipeline_and_pictures_of_several_sizes(caplog: pytest.LogCaptureFixture
 
 def test_images_of_one_size_run_together_without_their_padding():
     model = detector("deformable-detr-resnet-50")
-    optimised = model.optimize_for_inference()
+    optimised = optimize_for_inference(model)
     shapes = []
     optimised.model.register_forward_pre_hook(lambda _, arguments: shapes.append(tuple(arguments[0].shape)))
     mask = torch.zeros(4, 128, 160, dtype=torch.int64)
@@ -178,7 +178,7 @@ def test_images_of_one_size_run_together_without_their_padding():
 
 
 def test_an_image_with_fewer_tokens_than_queries_beside_a_larger_one():
-    optimised = detector("dino-resnet-50-4scale", num_queries=200).optimize_for_inference()
+    optimised = optimize_for_inference(detector("dino-resnet-50-4scale", num_queries=200))
     pixel_values, mask = padded(2, 128, 160)
     pixel_values, mask[1] = pixel_values * mask[:, None], 0
     mask[1, :96, :96] = 1
@@ -193,7 +193,7 @@ def test_an_image_with_fewer_tokens_than_queries_beside_a_larger_one():
 def test_padding_that_must_stay():
     """A hole in an image is no padding to cut off, and hidden states of several lengths are no tensor."""
     model = detector("detr-resnet-50")
-    optimised = model.optimize_for_inference()
+    optimised = optimize_for_inference(model)
     pixel_values, mask = padded(2, 96, 128)
     assert_equal(model, optimised, pixel_values, mask.flip(2))
     found = optimised(pixel_values, mask, output_hidden_states=True)

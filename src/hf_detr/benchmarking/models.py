@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
 from hf_detr.acceleration.heap import freed_memory_is_kept
+from hf_detr.acceleration.inference import optimize_for_inference
 
-from .contest import Contestant, Lap, SkipContestant, Work
+from .contest import Contestant, Lap, Work
 from .options import BenchOptions
 from .peers import counterpart, require, transformers_forward
 
@@ -38,22 +39,6 @@ def pixels_of(shape: Shape, device: str, dtype: torch.dtype = torch.float32) -> 
     images, height, width = shape
     noise = torch.randn(images, 3, height, width, generator=torch.Generator().manual_seed(0))
     return noise.to(device=device, dtype=dtype)
-
-
-def our_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
-    """The forward pass with the mask that our image processor makes too, all ones here."""
-    return transformers_forward(model, pixels)
-
-
-def optimised(model: nn.Module, **choices: Any) -> nn.Module:
-    """The model as `optimize_for_inference` leaves it.
-
-    Raises:
-        SkipContestant: this version has no such method.
-    """
-    if not hasattr(model, "optimize_for_inference"):
-        raise SkipContestant("this version has no model.optimize_for_inference")
-    return model.optimize_for_inference(**choices)
 
 
 def forward_contestant(
@@ -88,13 +73,13 @@ def our_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Cont
         return our_model(preset)
 
     def faster(**choices: Any) -> Callable[[], nn.Module]:
-        return lambda: optimised(our_model(preset).eval().to(options.device), **choices)
+        return lambda: optimize_for_inference(our_model(preset).eval().to(options.device), **choices)
 
-    yield forward_contestant("hf_detr", plain, shape, options, our_forward, count_flops=True)
-    yield forward_contestant("hf_detr optimised", faster(), shape, options, our_forward, count_flops=True)
+    yield forward_contestant("hf_detr", plain, shape, options, count_flops=True)
+    yield forward_contestant("hf_detr optimised", faster(), shape, options, count_flops=True)
     yield optimised_bfloat16("hf_detr optimised, bfloat16", faster(dtype=torch.bfloat16), shape, options)
     if options.compile:
-        yield forward_contestant("hf_detr optimised, compiled", faster(compile=True), shape, options, our_forward)
+        yield forward_contestant("hf_detr optimised, compiled", faster(compile=True), shape, options)
         both = faster(dtype=torch.bfloat16, compile=True)
         yield optimised_bfloat16("hf_detr optimised, compiled, bfloat16", both, shape, options)
 
@@ -104,7 +89,7 @@ def optimised_bfloat16(name: str, make: Callable[[], nn.Module], shape: Shape, o
 
     def build() -> Work:
         torch.manual_seed(0)
-        run = our_forward(make(), pixels_of(shape, options.device))
+        run = transformers_forward(make(), pixels_of(shape, options.device))
 
         def work(_: Any) -> None:
             with torch.inference_mode():

@@ -6,8 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from hf_detr.acceleration.inference import optimize_for_inference
+
 from .contest import Comparison, Contestant, Lap, Work
-from .models import optimised, our_model
+from .models import our_model
 from .options import BenchOptions
 from .peers import counterpart
 
@@ -24,7 +26,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
         ours = partial(our_model, preset)
 
         def faster(preset: str = preset) -> nn.Module:
-            return optimised(our_model(preset).eval().to(options.device))
+            return optimize_for_inference(our_model(preset).eval().to(options.device))
 
         one_by_one = "hf_detr optimised, one by one"
         yield Comparison(

@@ -12,10 +12,11 @@ from torch import nn
 from transformers import pipeline
 
 from hf_detr import HfDetrConfig, HfDetrImageProcessor
+from hf_detr.acceleration.inference import optimize_for_inference
 from hf_detr.processing.sizes import published_size
 
 from .contest import Comparison, Contestant, Lap, Work
-from .models import optimised, our_model
+from .models import our_model
 from .options import BenchOptions
 from .peers import COUNTERPARTS, counterpart
 from .scenes import picture
@@ -53,7 +54,7 @@ def our_processor(preset: str, size: dict[str, int]) -> HfDetrImageProcessor:
 
 def optimised_model(make: Callable[[], nn.Module]) -> nn.Module:
     """The optimised form of a model."""
-    return optimised(make().eval())
+    return optimize_for_inference(make().eval())
 
 
 def theirs_of(preset: str, size: dict[str, int]) -> Any:
