@@ -164,7 +164,7 @@ def yolo_yaml(folder: Path) -> None:
 def yolo_roboflow(folder: Path) -> None:
     yolo(folder, {"train": "train/images", "validation": "valid/images"}, polygons=True)
     names = dict(enumerate(NAMES))
-    content = {"train": "../train/images", "val": "../valid/images", "test": "../test/images", "names": names}
+    content = {"train": "../train/images", "val": "../valid/images", "names": names}
     text(folder / "data.yaml", yaml.safe_dump(content))
 
 

@@ -83,7 +83,8 @@ UNUSABLE_OBJECTS = {
     "not a number": ({"bbox": [math.nan, 1, 2, 3]}, "'bbox': expected finite"),
     "infinite": ({"bbox": [1, 1, math.inf, 3]}, "'bbox': expected finite"),
     "null": ({"bbox": [1, 1, None, 3]}, "'bbox': expected finite"),
-    "text": ({"bbox": ["1", 1, 2, 3]}, "'bbox': expected finite"),
+    "text": ({"bbox": ["one", 1, 2, 3]}, "'bbox': expected finite"),
+    "no box and no outline": ({"bbox": None}, "'bbox': expected four numbers"),
     "three numbers": ({"bbox": [1, 1, 2]}, "'bbox': expected four numbers"),
     "no list": ({"bbox": "1 1 2 2"}, "'bbox': expected four numbers"),
     "negative width": ({"bbox": [10, 10, -4, 3]}, "'bbox': .*negative"),
@@ -121,21 +122,34 @@ UNUSABLE_FILES = {
     "no images": ({"images": [], "annotations": []}, "the data set is empty"),
     "no categories": ({"categories": [], "annotations": []}, "at least one category"),
     "duplicate category id": ({"categories": [CATEGORIES[0], {"id": 1, "name": "dog"}]}, "category id 1 appears more"),
-    "duplicate category name": ({"categories": [{"id": i, "name": "cat"} for i in (1, 3)]}, r"distinct.*\['cat'\]"),
+    "duplicate category name": (
+        {
+            "categories": [{"id": i, "name": "cat"} for i in (1, 3)],
+            "annotations": [annotation(), annotation(2, category_id=1)],
+        },
+        r"distinct.*\['cat'\]",
+    ),
     "category without a name": ({"categories": [{"id": 3}]}, "'name': this field is required"),
     "annotation of no image": (
         {"annotations": [annotation(4, image_id=9)]},
         "image id 9, annotation id 4, .*image_id",
     ),
-    "annotation without id": (
-        {"annotations": [{"image_id": 1}]},
-        "image id 1, field 'id': expected an integer, got None",
-    ),
     "annotation without image": ({"annotations": [{"id": 1}]}, "'image_id': this field is required"),
     "annotation no object": ({"annotations": [[1, 2]]}, "'image_id': this field is required"),
-    "image id of text": ({"images": [image_entry() | {"id": "one"}]}, "'image_id': expected an integer, got 'one'"),
+    "annotation of no image among ids of text": (
+        {"images": [image_entry() | {"id": "one"}]},
+        "image id 1, annotation id 1, field 'image_id': no image of this id is declared",
+    ),
+    "repeated image id of text": (
+        {"images": [image_entry() | {"id": "one"}] * 2, "annotations": []},
+        "image id one: this image id appears more than once",
+    ),
     "image without a file": ({"images": [{"id": 1}]}, "image id 1, field 'file_name': this field is required"),
-    "category id of text": ({"categories": [{"id": "1", "name": "cat"}]}, "'id': expected int, got '1'"),
+    "category id of a list": (
+        {"categories": [{"id": [1], "name": "cat"}]},
+        r"'id': expected a whole number or a text",
+    ),
+    "category of no name": ({"categories": [{"id": 1, "name": None}]}, "'name': expected str, got None"),
     "image of no width": (
         {"images": [image_entry() | {"width": 0}]},
         "image id 1, field 'width': expected a positive",
@@ -211,3 +225,99 @@ def test_sizes_are_those_of_the_displayed_image(tmp_path, orientation, turned):
 def test_reading_twice_gives_the_same_fingerprint(write):
     files = write()
     assert read_coco(*files)._fingerprint == read_coco(*files)._fingerprint
+
+
+def test_ids_of_text_are_read_and_images_numbered_from_one(tmp_path):
+    content = coco_content(
+        images=[image_entry(1, id="b"), image_entry(2, id="a")],
+        annotations=[annotation("x", image_id="a", category_id="d"), annotation(None, image_id="a", category_id="c")],
+        categories=[{"id": "d", "name": "dog"}, {"id": "c", "name": "cat"}],
+    )
+    for number in (1, 2):
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{number}.png")
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    dataset = read_coco(tmp_path / "instances.json", tmp_path)
+    assert category_names(dataset) == ["dog", "cat"]
+    assert dataset["image_id"][:] == [1, 2]
+    assert [row["category"] for row in dataset["objects"]] == [[], [0, 1]]
+    assert dataset[1]["objects"]["id"] == [1, 2]  # those without a number are numbered by their place in the file
+
+
+HARMLESS = {
+    "image size as 40.0": lambda c: c["images"][0].update(width=40.0, height="30"),
+    "image ids as 1.0": lambda c: (c["images"][0].update(id=1.0), c["annotations"][0].update(image_id="1")),
+    "category ids as text": lambda c: [entry.update(id=str(entry["id"])) for entry in c["categories"]],
+    "category of an object as 3.0": lambda c: c["annotations"][0].update(category_id=3.0),
+    "iscrowd null": lambda c: c["annotations"][0].update(iscrowd=None),
+    "iscrowd false": lambda c: c["annotations"][0].update(iscrowd=False),
+    "iscrowd missing": lambda c: c["annotations"][0].pop("iscrowd"),
+    "area null": lambda c: c["annotations"][0].update(area=None),
+    "box of text": lambda c: c["annotations"][0].update(bbox=["4", "6.0", 20, 10]),
+    "no id": lambda c: c["annotations"][0].pop("id"),
+    "polygon": lambda c: c["annotations"][0].update(bbox=[], segmentation=[[4, 6, 24, 6, 24, 16], [5, 7, 6, 8, 5, 8]]),
+    "flat polygon": lambda c: c["annotations"][0].update(bbox=None, segmentation=[4, 6, 24, 6, 24, 16]),
+    "runs of a mask": lambda c: c["annotations"][0].update(
+        bbox=None, segmentation={"size": [30, 40], "counts": [4 * 30 + 6, *([10, 20] * 19), 10, 14 + 16 * 30]}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS.values(), ids=HARMLESS)
+def test_harmless_differences_are_read(tmp_path, change):
+    content = coco_content()
+    change(content)
+    Image.new("RGB", (40, 30)).save(tmp_path / "1.png")
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    row = read_coco(tmp_path / "instances.json", tmp_path)[0]
+    assert (row["image_id"], row["width"], row["height"]) == (1, 40, 30)
+    assert row["objects"]["bbox"] == [[4, 6, 20, 10]]
+    assert row["objects"]["category"] == [1]
+    assert row["objects"]["iscrowd"] == [0]
+
+
+def test_a_compressed_mask_gives_its_box(tmp_path):
+    mask = pytest.importorskip("pycocotools.mask")
+    import numpy as np
+
+    pixels = np.zeros((30, 40), dtype=np.uint8, order="F")
+    pixels[6:16, 4:24] = 1
+    runs = mask.encode(pixels)
+    content = coco_content([annotation(bbox=None, segmentation={"size": [30, 40], "counts": runs["counts"].decode()})])
+    Image.new("RGB", (40, 30)).save(tmp_path / "1.png")
+    (tmp_path / "instances.json").write_text(json.dumps(content))
+    assert read_coco(tmp_path / "instances.json", tmp_path)[0]["objects"]["bbox"] == [[4, 6, 20, 10]]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_marks_do_no_harm(write, encoding):
+    json_path, folder = write()
+    json_path.write_text(json_path.read_text(), encoding=encoding)
+    assert len(read_coco(json_path, folder)) == 1
+
+
+ROOTS = {
+    "others call it their supercategory": [
+        {"id": 0, "name": "pets", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "pets"},
+        {"id": 3, "name": "dog", "supercategory": "pets"},
+    ],
+    "its name repeats": [
+        {"id": 0, "name": "dog", "supercategory": "none"},
+        {"id": 1, "name": "cat", "supercategory": "dog"},
+        {"id": 3, "name": "dog", "supercategory": "dog"},
+    ],
+}
+
+
+@pytest.mark.parametrize("categories", ROOTS.values(), ids=ROOTS)
+def test_a_category_that_only_names_others_is_left_out_and_said(write, categories):
+    with pytest.warns(UserWarning, match=r"left out the category '\w+', which no object has and which only names"):
+        dataset = read_coco(*write(categories=categories))
+    assert category_names(dataset) == ["cat", "dog"]
+    assert dataset[0]["objects"]["category"] == [1]
+
+
+def test_a_category_that_has_objects_or_stands_alone_is_kept(write):
+    categories = [*ROOTS["others call it their supercategory"], {"id": 9, "name": "bird", "supercategory": "bird"}]
+    dataset = read_coco(*write(annotations=[annotation(category_id=0)], categories=categories))
+    assert category_names(dataset) == ["pets", "cat", "dog", "bird"]

@@ -1,4 +1,4 @@
-"""One entrance to every kind of detection data: the built-in set, or a folder in a known layout."""
+"""One entrance to every kind of detection data: the built-in set, a folder in a known layout, a file, an archive."""
 
 import re
 from dataclasses import replace
@@ -6,12 +6,22 @@ from pathlib import Path
 
 from datasets import DatasetDict
 
+from .archives import is_archive, unpacked
+from .left_out import say_left_out_files, say_not_found
 from .readers.coco_layouts import COCO_LAYOUTS, COCO_SINGLE_LAYOUT
+from .readers.csv_tables import CSV_LAYOUT
+from .readers.cvat import CVAT_LAYOUT
+from .readers.datumaro import DATUMARO_LAYOUT
+from .readers.folder import DataFolder, is_dropping
 from .readers.image_folder import IMAGE_FOLDER_LAYOUT
+from .readers.json_lists import JSON_LIST_LAYOUTS
+from .readers.labelme import LABELME_LAYOUT
 from .readers.layouts import Layout
+from .readers.supervisely import SUPERVISELY_LAYOUT
 from .readers.tables import HUB_NAME, TABLE_LAYOUT, hub_tables, table_splits
+from .readers.via import VIA_LAYOUT
 from .readers.voc import VOC_LAYOUTS
-from .readers.yolo import YOLO_LAYOUTS
+from .readers.yolo_layouts import YOLO_LAYOUTS
 from .schema import ReadOptions, SourceSplit, locate
 from .split_checks import datasets_from_splits
 from .splits import with_validation
@@ -19,9 +29,11 @@ from .synthetic import synthetic_split
 
 SYNTHETIC_TRAIN_IMAGES = 500
 SYNTHETIC_VALIDATION_FIRST_ID = 1_000_000
+ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
+"""Of an annotation file in a folder of this name, in small letters, the data are the folder above."""
 NO_FOLDER = (
-    'expected a folder of detection data, a data set on the Hub as "owner/name", or the word "synthetic"; there is no '
-    "such folder"
+    "expected a folder of detection data, an archive or an annotation file of it, a data set on the Hub as "
+    '"owner/name", or the word "synthetic"; there is no such folder or file'
 )
 
 
@@ -32,8 +44,8 @@ def load_detection_data(data: str | Path, seed: int = 0, options: ReadOptions | 
 
     Args:
         data: "synthetic" or "synthetic:500" for the built-in set (with the number of training images; a fifth as
-            many are for validation), a folder in one of `LAYOUTS`, or "owner/name" of a data set on the Hub
-            ("owner/name:subset" where it has several).
+            many are for validation), a folder in one of `LAYOUTS`, a zip or tar of one, an annotation file such as
+            data.yaml or a json, or "owner/name" of a data set on the Hub ("owner/name:subset" where it has several).
         seed: draws the synthetic images; splits data that come without a validation split.
         options: how the files are to be taken where they are not as their layout says; the defaults of `ReadOptions`.
 
@@ -63,26 +75,54 @@ def source_splits(data: str | Path, seed: int = 0, options: ReadOptions | None =
 def _read(data: str | Path, seed: int) -> dict[str, SourceSplit]:
     if isinstance(data, str) and re.fullmatch(r"synthetic(:.*)?", data):
         return _synthetic(data, seed)
-    folder = Path(data)
-    if not folder.is_dir():
-        if not isinstance(data, str) or folder.exists() or not HUB_NAME.fullmatch(data):
-            raise locate(NO_FOLDER, folder)
+    path = Path(data)
+    if not path.exists():
+        if not isinstance(data, str) or not HUB_NAME.fullmatch(data):
+            raise locate(NO_FOLDER, path)
         return table_splits(hub_tables(data), data)
-    return layout_of(folder).read(folder)
+    layout, folder = layout_of(path)
+    splits = layout.read(folder)
+    say_not_found(folder)
+    say_left_out_files(folder, splits)
+    return splits
 
 
-def layout_of(folder: Path) -> Layout:
-    """Return the layout in which a folder is.
+def layout_of(path: Path) -> tuple[Layout, DataFolder]:
+    """Return the layout of a folder, of an archive or of an annotation file, and the folder where everything is.
+
+    A folder that holds nothing but another one is as good as that one.
 
     Raises:
         DataError: in none that is known; the error lists them.
     """
-    for layout in LAYOUTS:
-        if layout.detect(folder):
-            return layout
+    folder = _opened(path)
+    inner: DataFolder | None = folder
+    while inner is not None:
+        for layout in LAYOUTS:
+            if layout.detect(inner):
+                return layout, inner
+        inner = _only_folder(inner)
     looked_for = "".join(f"\n  - {layout.description}" for layout in LAYOUTS)
-    found = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())[:10]
-    raise locate(f"no known layout found; looked for{looked_for}\nThe folder starts with {found}", folder)
+    found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.path.iterdir())[:10]
+    start = "" if folder.given else f"\nThe folder starts with {found}"
+    raise locate(f"no known layout found; looked for{looked_for}{start}", path)
+
+
+def _opened(path: Path) -> DataFolder:
+    if path.is_dir():
+        return DataFolder(path)
+    if is_archive(path):
+        return DataFolder(unpacked(path))
+    folder = path.parent
+    if folder.name.lower() in ANNOTATION_FOLDERS:
+        folder = folder.parent
+    return DataFolder(folder, given=path)
+
+
+def _only_folder(folder: DataFolder) -> DataFolder | None:
+    entries = [entry for entry in folder.path.iterdir() if not is_dropping(entry.name)]
+    alone = len(entries) == 1 and entries[0].is_dir() and folder.given is None
+    return DataFolder(entries[0]) if alone else None
 
 
 def _synthetic(data: str, seed: int) -> dict[str, SourceSplit]:
@@ -98,4 +138,19 @@ def _synthetic(data: str, seed: int) -> dict[str, SourceSplit]:
     }
 
 
-LAYOUTS = (*COCO_LAYOUTS, *VOC_LAYOUTS, IMAGE_FOLDER_LAYOUT, *YOLO_LAYOUTS, TABLE_LAYOUT, COCO_SINGLE_LAYOUT)
+LAYOUTS = (
+    *COCO_LAYOUTS,
+    CVAT_LAYOUT,
+    *VOC_LAYOUTS,
+    IMAGE_FOLDER_LAYOUT,
+    *YOLO_LAYOUTS,
+    TABLE_LAYOUT,
+    SUPERVISELY_LAYOUT,
+    LABELME_LAYOUT,
+    VIA_LAYOUT,
+    DATUMARO_LAYOUT,
+    *JSON_LIST_LAYOUTS,
+    CSV_LAYOUT,
+    COCO_SINGLE_LAYOUT,
+)
+"""The layouts in the order in which they are tried."""

@@ -117,6 +117,8 @@ def class_labels(split: SourceSplit, names: Sequence[str] | None = None) -> dict
 
 
 def _check_id(record: SourceImage, seen: set[int], source: str | Path) -> None:
+    if record.image is None:  # annotations of an image that is not declared: that is what is said of them
+        return
     if not is_integer(record.image_id):
         raise locate(f"expected an integer, got {record.image_id!r}", source, field="image_id")
     if record.image_id in seen:

@@ -15,6 +15,7 @@ from .loading import layout_of, load_detection_data
 from .readers.rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
 from .readers.tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
 from .record_checks import check_streamed_record
+from .remarks import say_one_class
 from .schema import DataError, ReadOptions, detection_features, locate
 
 STREAM_SHARDS = 64
@@ -60,9 +61,9 @@ def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | 
 
 def _tables(data: str | Path) -> Mapping[str, IterableDataset] | None:
     """Return the tables of data that are read while they are used, or None where they are read as a whole."""
-    if Path(data).is_dir():
-        is_table = layout_of(Path(data)) is TABLE_LAYOUT
-        return folder_tables(Path(data), streaming=True) if is_table else None
+    if Path(data).exists():
+        layout, folder = layout_of(Path(data))
+        return folder_tables(folder, streaming=True) if layout is TABLE_LAYOUT else None
     is_hub = isinstance(data, str) and HUB_NAME.fullmatch(data) and not re.match("synthetic(:|$)", data)
     return hub_tables(data, streaming=True) if is_hub else None
 
@@ -71,7 +72,10 @@ def _declared_names(table: IterableDataset, source: str | Path) -> dict[int, str
     features = table.features
     if features is None:
         raise locate("expected features, to know the classes before the rows, found none", source)
-    names = declared_names(features, find_columns(features, source))
+    columns = find_columns(features, source)
+    if columns.category is None:
+        say_one_class(source)
+    names = declared_names(features, columns)
     if not names:
         raise locate(
             "expected categories with the feature ClassLabel, since a stream cannot be searched for its classes; load "

@@ -15,12 +15,15 @@ import pyarrow
 import pyarrow.parquet
 
 from hf_detr.data.images import IMAGE_SUFFIXES, is_image
+from hf_detr.data.readers.folder import files_below
+from hf_detr.data.readers.rows import image_column
+from hf_detr.data.remarks import say_left_out
 from hf_detr.data.schema import DataError, locate
 
 PARQUET_SUFFIX = ".parquet"
-IMAGE_COLUMNS = ("image", "path", "image_path", "file_name")
-"""Columns that may hold the picture (bytes, a struct of bytes and path, or a path), the first one found wins."""
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+NO_PICTURES = {PARQUET_SUFFIX, ".json", ".jsonl", ".xml", ".csv", ".yaml", ".yml"}
+"""Tables and annotations of pictures, which nobody takes for one."""
 ROWS_AT_A_TIME = 32
 
 
@@ -70,7 +73,7 @@ class FileStream:
 
 @dataclass(frozen=True)
 class ParquetStream:
-    """A parquet shard with a column of `IMAGE_COLUMNS`; only the row groups that are asked for are read."""
+    """A parquet shard with a column of pictures; only the row groups that are asked for are read."""
 
     path: str
     length: int
@@ -139,18 +142,6 @@ class DatasetStream:
         return f"{self.name} {self.length}"
 
 
-def image_column(names: Sequence[str], source: str | Path) -> str:
-    """Return the column that holds the pictures.
-
-    Raises:
-        DataError: there is none.
-    """
-    for name in IMAGE_COLUMNS:
-        if name in names:
-            return name
-    raise locate(f"no column of pictures; looked for {', '.join(IMAGE_COLUMNS)}, found {', '.join(names)}", source)
-
-
 def picture_of_row(row: dict[str, Any], column: str, place: str, folder: Path | None = None) -> Picture:
     """Return the picture of a row; relative paths are relative to `folder`."""
     value, image_id = row[column], row.get("image_id")
@@ -193,15 +184,23 @@ def open_sources(sources: Sequence[str], split: str | None = None, streaming: bo
         elif (path / "dataset_dict.json").exists() or (path / "state.json").exists():
             streams += _dataset_streams(_one_split(datasets.load_from_disk(path), split, source), source)
         else:
-            found = sorted(file for file in path.rglob("*") if file.is_file())
+            found = sorted(path / name for name in files_below(path))
             pictures = [str(file) for file in found if is_image(file)]
             shards = [file for file in found if file.suffix.lower() == PARQUET_SUFFIX]
+            _say_left_out(path, found)
             if not pictures and not shards:
                 looked_for = ", ".join([*sorted(IMAGE_SUFFIXES), PARQUET_SUFFIX])
                 raise DataError(f"{source}: no image in this folder; looked for {looked_for}")
             files += pictures
             streams += [ParquetStream.open(shard) for shard in shards]
     return ([FileStream(tuple(files))] if files else []) + streams
+
+
+def _say_left_out(folder: Path, files: Sequence[Path]) -> None:
+    """Warn of the files in a folder that are no pictures; annotations are not worth it."""
+    left = [file for file in files if not is_image(file) and file.suffix.lower() not in NO_PICTURES]
+    names = [str(file.relative_to(folder)) for file in left]
+    say_left_out(folder, names, "file", "that is no picture", "that are no pictures")
 
 
 def identity(streams: Sequence[Stream]) -> str:
@@ -245,8 +244,8 @@ def _one_split(data: Any, split: str | None, source: str) -> Any:
 def _dataset_streams(data: datasets.Dataset | datasets.IterableDataset, name: str) -> list[Stream]:
     first = next(iter(data.take(1) if isinstance(data, datasets.IterableDataset) else []), {})
     names = data.column_names or list(first)
-    column = image_column(names, name)
     features = data.features or {}
+    column = image_column(features or names, name)
     if isinstance(features.get(column), datasets.Image):
         data = data.cast_column(column, datasets.Image(decode=False))
     ids = "image_id" in features and getattr(features["image_id"], "dtype", "").startswith("int")

@@ -1,15 +1,36 @@
-"""COCO detection files: one json of images, annotations and categories, and a folder of images."""
+"""COCO detection files: one json of images, annotations and categories, and the folders of their images.
 
-import json
-from collections import defaultdict
-from dataclasses import replace
+Many tools write such files, and not all as COCO itself does. These harmless differences are read: numbers as 96.0 or
+"96", ids of text, annotations without ids, an iscrowd of null, polygons or masks without a bbox. A category that only
+names the others is left out: one that no object has, and that others call their supercategory or whose name another
+one has too (Roboflow writes one).
+"""
+
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
+from ..remarks import in_short
 from ..schema import ReadOptions, SourceImage, SourceObject, SourceSplit, locate
 from ..split_checks import dataset_from_split
+from .folder import DataFolder
+from .shapes import box_of_segmentation
+from .text import integer, number, read_json
+
+EXPECTED = "a COCO detection json"
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A COCO detection file of a split, and the folders where its images are expected, the likeliest first."""
+
+    path: Path
+    near: Sequence[Path]
 
 
 def read_coco(annotation_file: str | Path, image_folder: str | Path, options: ReadOptions | None = None) -> Dataset:
@@ -21,34 +42,30 @@ def read_coco(annotation_file: str | Path, image_folder: str | Path, options: Re
         options: how boxes and unusable images are taken; the defaults of `ReadOptions`.
 
     Raises:
-        DataError: the json is not COCO detection or a record is unusable; see `coco_split` and `dataset_from_split`.
+        DataError: the json is not COCO detection or a record is unusable; see `coco_splits` and `dataset_from_split`.
     """
-    split = coco_split(annotation_file, image_folder)
+    folder = DataFolder(Path(image_folder))
+    split = coco_splits(folder, {"train": CocoFile(Path(annotation_file), [folder.path])})["train"]
     return dataset_from_split(replace(split, options=options or ReadOptions()))
 
 
-def coco_split(annotation_file: str | Path, image_folder: str | Path) -> SourceSplit:
-    """Read a COCO detection file.
+def coco_splits(folder: DataFolder, files: Mapping[str, CocoFile]) -> dict[str, SourceSplit]:
+    """Read the COCO detection file of each split.
 
-    Category ids, whatever they start from and skip, become the labels 0..K-1 in the order of the ids. Images without
-    annotations are kept, and so are crowd regions. Images are paths. Annotations of an image that
-    the json does not declare make a record without an image.
+    Category ids, whatever they start from and skip, become the labels 0..K-1 in the order of the ids. Ids of images
+    that are whole numbers are kept; if one of them is another text, the images are numbered from 1. Images without
+    annotations are kept, and so are crowd regions. Images are paths. Annotations of an image that the json does not
+    declare make a record without an image.
 
     Raises:
-        DataError: the json is not COCO detection, or an entry is not an object, has no id or names no file.
+        DataError: a json is not COCO detection, or an entry is not an object, has no id or names no file.
     """
-    annotation_file, image_folder = Path(annotation_file), Path(image_folder)
-    content = load_coco_json(annotation_file)
-    names = _category_names(content["categories"], annotation_file)
-    objects = _objects_by_image(content, annotation_file)
-    records = [_image(entry, objects, image_folder, annotation_file) for entry in content["images"]]
-    declared = {repr(record.image_id) for record in records}
-    records += [
-        SourceImage(None, found[0][0], None, None, [item for _, item in found])
-        for image_id, found in objects.items()
-        if image_id not in declared
-    ]
-    return SourceSplit(records, names, annotation_file)
+    contents = {split: load_coco_json(file.path) for split, file in files.items()}
+    used = {integer(a.get("category_id")) for c in contents.values() for a in c["annotations"] if isinstance(a, dict)}
+    several = len(files) > 1
+    return {
+        split: _split(folder, contents[split], file, used, split if several else None) for split, file in files.items()
+    }
 
 
 def load_coco_json(path: Path) -> dict[str, Any]:
@@ -57,18 +74,32 @@ def load_coco_json(path: Path) -> dict[str, Any]:
     Raises:
         DataError: the file is missing, is not json, or lacks the lists `images`, `annotations` and `categories`.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise locate("the annotation file does not exist", path) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise locate(f"expected a COCO detection json, but this is not json ({error})", path) from error
+    content = read_json(path, EXPECTED)
     if not isinstance(content, dict):
         raise locate(f"expected a COCO detection json, an object, got a {type(content).__name__}", path)
     for name in ("images", "annotations", "categories"):
         if not isinstance(content.get(name), list):
             raise locate(f"expected a COCO detection json with a list '{name}', found {sorted(content)}", path)
     return content
+
+
+def _split(folder: DataFolder, content: dict[str, Any], file: CocoFile, used: set, split: str | None) -> SourceSplit:
+    names = _without_groups(_category_names(content["categories"], file.path), content["categories"], used, file.path)
+    objects = _objects_by_image(content["annotations"], file.path)
+    entries = [_image_entry(entry, file.path) for entry in content["images"]]
+    images = folder.find_all([name for _, name, _, _ in entries], file.near, split)
+    ids = _image_ids([image_id for image_id, *_ in entries], file.path)
+    records = [
+        SourceImage(image, image_id, width, height, [item for _, item in objects.get(key, ())])
+        for (key, _, width, height), image_id, image in zip(entries, ids, images, strict=True)
+    ]
+    declared = {image_id for image_id, *_ in entries}
+    records += [
+        SourceImage(None, image_id, None, None, [item for _, item in found])
+        for image_id, found in objects.items()
+        if image_id not in declared
+    ]
+    return SourceSplit(records, names, file.path)
 
 
 def _get(entry: Any, name: str, source: Path, **place: Any) -> Any:
@@ -78,41 +109,93 @@ def _get(entry: Any, name: str, source: Path, **place: Any) -> Any:
     return entry[name]
 
 
-def _category_names(categories: list, source: Path) -> dict[int, str]:
-    names = {}
+def _key(value: Any) -> Hashable:
+    """Return an id so that 7, 7.0 and "7" are the same one, whatever it is."""
+    value = integer(value)
+    return value if isinstance(value, int | str) else repr(value)
+
+
+def _image_ids(keys: list, source: Path) -> list:
+    """Return ids of images as they are, or 1, 2, 3 and so on where they are texts."""
+    if not any(isinstance(key, str) for key in keys):
+        return keys
+    repeated = [key for key, count in Counter(keys).items() if count > 1]
+    if repeated:
+        raise locate("this image id appears more than once", source, repeated[0])
+    return [*range(1, len(keys) + 1)]
+
+
+def _category_names(categories: list, source: Path) -> dict[Hashable, str]:
+    names: dict[Hashable, str] = {}
     for entry in categories:
-        category_id, name = _get(entry, "id", source), _get(entry, "name", source)
-        for field, value, kind in (("id", category_id, int), ("name", name, str)):
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise locate(f"expected {kind.__name__}, got {value!r} in {entry}", source, field=field)
+        category_id, name = integer(_get(entry, "id", source)), _get(entry, "name", source)
+        if isinstance(category_id, bool) or not isinstance(category_id, int | str):
+            raise locate(f"expected a whole number or a text, got {category_id!r} in {entry}", source, field="id")
+        if isinstance(name, bool) or not isinstance(name, int | float | str):
+            raise locate(f"expected str, got {name!r} in {entry}", source, field="name")
         if category_id in names:
             raise locate(f"category id {category_id} appears more than once", source, field="categories")
-        names[category_id] = name
-    return dict(sorted(names.items()))
+        names[category_id] = str(name)
+    numbered = all(isinstance(key, int) for key in names)
+    return dict(sorted(names.items())) if numbered else names
 
 
-def _objects_by_image(content: dict[str, Any], source: Path) -> dict[str, list[tuple[Any, SourceObject]]]:
-    """Return the objects with their image id, by what the id looks like: 1 and "1" are different images."""
-    objects = defaultdict(list)
-    for annotation in content["annotations"]:
-        image_id = _get(annotation, "image_id", source)
-        category = annotation.get("category_id")
-        item = SourceObject(
-            id=annotation.get("id"),
-            bbox=annotation.get("bbox"),
-            category=category if isinstance(category, int | str) else repr(category),
-            area=annotation.get("area"),
-            iscrowd=annotation.get("iscrowd", 0),
+def _without_groups(names: dict[Hashable, str], categories: list, used: set, source: Path) -> dict[Hashable, str]:
+    """Leave out categories that only name others, and say so."""
+    parents = {integer(entry["id"]): str(entry["supercategory"]) for entry in categories if entry.get("supercategory")}
+    groups: list[Hashable] = []
+    for key, name in names.items():
+        others = [other for other in names if other != key and other not in groups]
+        is_parent = any(parents.get(other) == name for other in others)
+        repeats = any(names[other] == name for other in others)
+        if key not in used and (is_parent or repeats):
+            groups.append(key)
+    if groups:
+        listed = in_short([repr(names[key]) for key in groups])
+        warnings.warn(
+            f"{source}: left out the {'category' if len(groups) == 1 else 'categories'} {listed}, which no object has "
+            "and which only names other categories",
+            stacklevel=2,
         )
-        objects[repr(image_id)].append((image_id, item))
+    return {key: name for key, name in names.items() if key not in groups}
+
+
+def _objects_by_image(annotations: list, source: Path) -> dict[Hashable, list[tuple[Any, SourceObject]]]:
+    """Return the objects with the id of their image; those without an id of their own are numbered by their place."""
+    objects = defaultdict(list)
+    for place, annotation in enumerate(annotations, start=1):
+        image_id = _get(annotation, "image_id", source)
+        own = integer(annotation.get("id"))
+        box, from_outline = _box(annotation)
+        item = SourceObject(
+            id=own if isinstance(own, int) and not isinstance(own, bool) else place,
+            bbox=box,
+            category=_key(annotation.get("category_id")),
+            area=number(annotation.get("area")),
+            iscrowd=_flag(annotation.get("iscrowd")),
+            from_outline=from_outline,
+        )
+        objects[_key(image_id)].append((image_id, item))
     return objects
 
 
-def _image(entry: Any, objects: dict[str, list], folder: Path, source: Path) -> SourceImage:
+def _box(annotation: dict[str, Any]) -> tuple[Any, bool]:
+    """Return the box of an annotation, and whether it is computed from polygons or a mask."""
+    box = annotation.get("bbox")
+    if not box and annotation.get("segmentation"):
+        return box_of_segmentation(annotation["segmentation"]), True
+    return ([number(value) for value in box] if isinstance(box, list) else box), False
+
+
+def _flag(value: Any) -> Any:
+    """Return what a yes or no of json means: null and false are 0."""
+    return 0 if value is None else int(value) if isinstance(value, bool) else integer(value)
+
+
+def _image_entry(entry: Any, source: Path) -> tuple[Hashable, str, Any, Any]:
+    """Return id, file name, width and height of an image."""
     image_id = _get(entry, "id", source)
     name = _get(entry, "file_name", source, image_id=image_id)
     if not isinstance(name, str):
         raise locate(f"expected str, got {name!r}", source, image_id, field="file_name")
-    image = folder / name
-    found = [item for _, item in objects.get(repr(image_id), ())]
-    return SourceImage(image, image_id, entry.get("width"), entry.get("height"), found)
+    return _key(image_id), name, integer(entry.get("width")), integer(entry.get("height"))

@@ -1,87 +1,95 @@
 """The ways to arrange COCO json files and their images in a folder."""
 
-import json
-import re
-from collections.abc import Callable, Iterable
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from ..schema import SourceSplit, locate
-from .coco import coco_split
-from .layouts import SPLIT_NAMES, Layout, split_folders, split_named
+from .coco import CocoFile, coco_splits
+from .folder import DataFolder, existing
+from .layouts import Layout, picture_folders, split_folders
+from .splits_by_name import split_named
+from .text import mentions
 
 ROBOFLOW_FILE = "_annotations.coco.json"
-SAMPLED_NAMES = 20
-"""So many of the listed images are looked for to find the folder that they are in: some may be missing."""
+FOLDERS = ("", "annotations", "Annotations")
 
-Files = tuple[Path, Path]  # annotation file and image folder
+Files = dict[str, CocoFile]
 
 
-def _json_files(folder: Path) -> list[Path]:
+def _json_files(folder: DataFolder) -> list[Path]:
     """Return the COCO json files directly in a folder or its annotations/."""
-    files = [path for parent in (folder, folder / "annotations") for path in sorted(parent.glob("*.json"))]
     # One named as COCO names them is not passed over, however broken: what it should have held would be missed later.
-    return [path for path in files if path.name.startswith("instances_") or _looks_like_coco(path)]
+    return [
+        path
+        for path in folder.annotation_files(".json", *FOLDERS)
+        if path.name.startswith("instances_") or _looks_like_coco(path)
+    ]
 
 
 def _looks_like_coco(path: Path) -> bool:
-    content = path.read_bytes()  # searching is much faster than parsing, and a broken file shall be found too
-    return all(f'"{name}"'.encode() in content for name in ("images", "annotations", "categories"))
+    return mentions(path, '"images"', '"annotations"', '"categories"')
 
 
-def _image_folder(file: Path, candidates: Iterable[Path]) -> Path | None:
-    """Return the first folder in which an image of the json is."""
-    text = file.read_bytes().decode(errors="replace")
-    found = re.finditer(r'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', text)
-    names = [json.loads(match[1], strict=False) for match, _ in zip(found, range(SAMPLED_NAMES), strict=False)]
-    return next((folder for folder in candidates if any((folder / name).is_file() for name in names)), None)
-
-
-def _named_files(folder: Path) -> dict[str, Files]:
+def _named_files(folder: DataFolder) -> Files:
     """Return the files of a json for each split, named like it."""
+    if folder.given is not None:
+        return {}
     files = _json_files(folder)
     files = [path for path in files if path.name.startswith("instances_")] or files
-    found: dict[str, Files] = {}
+    found: Files = {}
     for path in files:
         split = split_named(path.stem)
-        images = _folder_of_split(path, split, folder) if split else None
-        if images is None:
+        if split is None or _is_without_annotations(path):
             continue
         if split in found:
-            raise locate(f"expected one split '{split}', found {found[split][0].name} and {path.name}", folder)
-        found[split] = (path, images)
+            raise locate(f"expected one split '{split}', found {found[split].path.name} and {path.name}", folder.path)
+        found[split] = CocoFile(path, _folders_of(folder, path, split))
     return found
 
 
-def _folder_of_split(file: Path, split: str, folder: Path) -> Path | None:
-    names = (file.stem.removeprefix("instances_"), *SPLIT_NAMES[split])
-    named = [parent / name for name in names for parent in (folder, folder / "images")]
-    found = _image_folder(file, [*named, folder / "images", folder, file.parent])
-    return found or next((path for path in named if path.is_dir()), None)
+def _is_without_annotations(path: Path) -> bool:
+    """Whether a file describes test images whose annotations nobody publishes."""
+    return split_named(path.stem) == "test" and mentions(path, '"images"') and not mentions(path, '"annotations"')
 
 
-def _split_folder_files(folder: Path) -> dict[str, Files]:
+def _folders_of(folder: DataFolder, path: Path, split: str) -> list[Path]:
+    own = path.stem.removeprefix("instances_")
+    named = [folder.subfolder(own), folder.subfolder(f"images/{own}")]
+    return existing([*named, *picture_folders(folder, split, path.parent)])
+
+
+def _split_folder_files(folder: DataFolder) -> Files:
     """Return the files of a folder for each split, with its json."""
     found = {}
-    for split, path in split_folders(folder).items():
-        files = [path / ROBOFLOW_FILE] if (path / ROBOFLOW_FILE).is_file() else _json_files(path)
+    for split, place in split_folders(folder).items():
+        own = DataFolder(place)
+        files = own.annotation_files(".json")
+        named = [path for path in files if path.name == ROBOFLOW_FILE]
+        files = named or _json_files(own)
         if len(files) == 1:
-            found[split] = (files[0], _image_folder(files[0], [path, path / "images"]) or path)
+            near = existing([place, place / "images", files[0].parent, *picture_folders(folder, split)])
+            found[split] = CocoFile(files[0], near)
     return found
 
 
-def _single_file(folder: Path) -> dict[str, Files]:
+def _single_file(folder: DataFolder) -> Files:
     # Of a file that is not COCO, reading tells what it lacks.
-    files = _json_files(folder) or sorted(folder.glob("*.json"))
+    files = _json_files(folder) or folder.annotation_files(".json")
     if len(files) != 1:
         return {}
-    existing = [path for path in (folder / "images", folder / "train") if path.is_dir()]
-    images = _image_folder(files[0], [*existing, folder, files[0].parent])
-    return {"train": (files[0], images or next(iter(existing), folder))}
+    own = files[0].stem.removeprefix("instances_")
+    named = [folder.subfolder(f"images/{own}"), folder.subfolder(own), folder.subfolder("images")]
+    near = existing([*named, *picture_folders(folder, "train", files[0].parent)])
+    return {"train": CocoFile(files[0], near)}
 
 
-def _layout(description: str, find: Callable[[Path], dict[str, Files]]) -> Layout:
-    def read(folder: Path) -> dict[str, SourceSplit]:
-        return {split: coco_split(*files) for split, files in find(folder).items()}
+def _layout(description: str, find: Callable[[DataFolder], Files]) -> Layout:
+    def read(folder: DataFolder) -> dict[str, SourceSplit]:
+        for path in folder.annotation_files(".json", *FOLDERS):
+            if _is_without_annotations(path):
+                warnings.warn(f"{path}: left out this file of test images: it has no annotations", stacklevel=2)
+        return coco_splits(folder, find(folder))
 
     return Layout(description, lambda folder: "train" in find(folder), read)
 

@@ -5,15 +5,19 @@ from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
+from ..remarks import ONE_CLASS, say_one_class
 from ..schema import SourceImage, SourceSplit, locate
-from .layouts import Layout, split_folders, split_named
-from .rows import find_columns, names_of_categories, record_from_row
+from .folder import DataFolder
+from .layouts import Layout, picture_folders, split_folders
+from .rows import NO_CATEGORY, Columns, find_columns, names_of_categories, record_from_row
+from .splits_by_name import split_named
+from .text import read_lines, read_text
 
 METADATA = "metadata.jsonl"
 CLASS_FILE = "classes.txt"
 
 
-def image_folder_splits(folder: Path) -> dict[str, SourceSplit]:
+def image_folder_splits(folder: DataFolder) -> dict[str, SourceSplit]:
     """Read the metadata.jsonl of a folder, or of its folders train/, validation/ and test/.
 
     A single one may list the images of all splits, `file_name` beginning with the folder of each. Categories are names
@@ -28,26 +32,28 @@ def image_folder_splits(folder: Path) -> dict[str, SourceSplit]:
         for number, row in _rows(path):
             lines.setdefault(_split(row, path, folder, default), []).append((path, number, row))
     example = _example([row for found in lines.values() for *_, row in found])
-    columns = find_columns(example, folder / METADATA)
-    records = {
-        split: [_record(row, columns, path, number) for number, (path, _, row) in enumerate(found, start=1)]
-        for split, found in lines.items()
-    }
+    columns = find_columns(example, folder.path / METADATA)
+    records = {split: _records(found, columns, folder, split) for split, found in lines.items()}
+    if columns.category is None:
+        say_one_class(folder.path)
     categories = {item.category for found in records.values() for record in found for item in record.objects}
-    names = _listed_names(folder, categories) or names_of_categories(categories, folder)
+    names = {NO_CATEGORY: ONE_CLASS} if columns.category is None else _listed_names(folder.path, categories)
+    names = names or names_of_categories(categories, folder.path)
     return {split: SourceSplit(found, names, lines[split][0][0]) for split, found in records.items()}
 
 
-def _metadata_files(folder: Path) -> dict[str, Path]:
-    if (folder / METADATA).is_file():
-        return {"train": folder / METADATA}
+def _metadata_files(folder: DataFolder) -> dict[str, Path]:
+    if folder.given is not None:
+        return {"train": folder.given} if folder.given.suffix.lower() == ".jsonl" else {}
+    if (folder.path / METADATA).is_file():
+        return {"train": folder.path / METADATA}
     found = {split: path / METADATA for split, path in split_folders(folder).items()}
     return {split: path for split, path in found.items() if path.is_file()}
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
+    for number, line in enumerate(read_text(path, replace=True).split("\n"), start=1):
         if not line.strip():
             continue
         try:
@@ -60,8 +66,8 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     return found
 
 
-def _split(row: dict[str, Any], path: Path, folder: Path, default: str) -> str:
-    top = Path(row["file_name"]).parts[0] if path.parent == folder and "/" in row["file_name"] else ""
+def _split(row: dict[str, Any], path: Path, folder: DataFolder, default: str) -> str:
+    top = Path(row["file_name"]).parts[0] if path.parent == folder.path and "/" in row["file_name"] else ""
     return split_named(top) or default
 
 
@@ -73,8 +79,17 @@ def _example(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return example
 
 
-def _record(row: dict[str, Any], columns: Any, path: Path, number: int) -> SourceImage:
-    return record_from_row(row, columns, path.parent / row["file_name"], number)
+def _records(
+    lines: list[tuple[Path, int, dict[str, Any]]], columns: Columns, folder: DataFolder, split: str
+) -> list[SourceImage]:
+    places = list(dict.fromkeys(path.parent for path, *_ in lines))
+    images = folder.find_all(
+        [row["file_name"] for *_, row in lines], [*places, *picture_folders(folder, split)], split
+    )
+    return [
+        record_from_row(row, columns, image, number)
+        for number, ((*_, row), image) in enumerate(zip(lines, images, strict=True), start=1)
+    ]
 
 
 def _listed_names(folder: Path, categories: set[Hashable]) -> dict[Hashable, str]:
@@ -82,7 +97,7 @@ def _listed_names(folder: Path, categories: set[Hashable]) -> dict[Hashable, str
     path = folder / CLASS_FILE
     if not path.is_file():
         return {}
-    names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    names = read_lines(path)
     numbered = any(isinstance(category, int) for category in categories)
     return dict(enumerate(names)) if numbered else {name: name for name in names}
 

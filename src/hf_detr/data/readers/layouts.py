@@ -1,20 +1,17 @@
-"""What the readers of folders share: what a layout is, how splits are named, where images are."""
+"""What a layout is, and how the annotation files of a folder are shared out among its splits."""
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..images import is_image
 from ..schema import SourceSplit
-
-SPLIT_NAMES = {"train": ("train", "training"), "validation": ("val", "valid", "validation"), "test": ("test",)}
-"""How data sets call their splits."""
+from .folder import DataFolder
+from .splits_by_name import SPLIT_NAMES, split_named
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A way to arrange a data set in a folder.
+    """A way to arrange a data set in a folder. A reader is one file that defines one or a few, and a row in `LAYOUTS`.
 
     Attributes:
         description: what a reader of an error message should look for.
@@ -23,38 +20,60 @@ class Layout:
     """
 
     description: str
-    detect: Callable[[Path], bool]
-    read: Callable[[Path], dict[str, SourceSplit]]
+    detect: Callable[[DataFolder], bool]
+    read: Callable[[DataFolder], dict[str, SourceSplit]]
 
 
-def split_named(name: str) -> str | None:
-    """Return the split that a file or folder name speaks of ("instances_val2017" is of `validation`), if it is one."""
-    words = set(re.findall(r"[a-z]+", name.lower()))
-    found = [split for split, names in SPLIT_NAMES.items() if words & set(names)]
-    return found[0] if len(found) == 1 else None
-
-
-def split_folders(folder: Path) -> dict[str, Path]:
+def split_folders(folder: DataFolder) -> dict[str, Path]:
     """Return the folders directly within one that are named like a split; of several names for one, the first."""
-    found = {}
-    for split, names in SPLIT_NAMES.items():
-        existing = [folder / name for name in names if (folder / name).is_dir()]
-        if existing:
-            found[split] = existing[0]
+    if folder.given is not None:
+        return {}
+    found = {split: folder.subfolder(*names) for split, names in SPLIT_NAMES.items()}
+    return {split: path for split, path in found.items() if path is not None}
+
+
+def files_by_split(
+    folder: DataFolder, suffix: str, accept: Callable[[Path], bool], by_file_name: bool = True
+) -> dict[str, list[Path]]:
+    """Return the annotation files of a suffix by the split that their names, or else their folders, speak of.
+
+    Files that speak of no split are for training, and so is a file that the user gave.
+
+    Args:
+        folder: where they are, in any depth.
+        suffix: with its dot, in small letters.
+        accept: whether a file is of the kind that is looked for.
+        by_file_name: whether the name of a file may speak of a split, or only those of the folders that it is in.
+    """
+    if folder.given is not None:
+        return {"train": [folder.given]} if folder.given.suffix.lower() == suffix and accept(folder.given) else {}
+    found: dict[str, list[Path]] = {}
+    for name in folder.files:
+        if name.lower().endswith(suffix) and accept(folder.path / name):
+            parts = Path(name).with_suffix("").parts if by_file_name else Path(name).parent.parts
+            split = next((split for part in reversed(parts) if (split := split_named(part))), "train")
+            found.setdefault(split, []).append(folder.path / name)
     return found
 
 
-def images_within(folder: Path) -> list[Path]:
-    """Return the image files of a folder and all folders in it, in the order of their paths."""
-    return sorted(path for path in folder.rglob("*") if is_image(path) and path.is_file())
+def picture_folders(folder: DataFolder, split: str | None = None, *around: Path) -> list[Path]:
+    """Return the folders where the pictures of a split are expected: its own, those around a file, images/, the root.
 
-
-def images_by_stem(folders: Iterable[Path]) -> dict[str, Path]:
-    """Return the image files directly in the folders, by their names without suffix; the first folder wins."""
-    found: dict[str, Path] = {}
-    for folder in folders:
-        if folder.is_dir():
-            for path in sorted(folder.iterdir()):
-                if is_image(path):
-                    found.setdefault(path.stem, path)
-    return found
+    Args:
+        folder: the whole data set.
+        split: the name of the split, where there are several.
+        around: annotation files, or other folders, beside which pictures may be.
+    """
+    names = SPLIT_NAMES.get(split or "", ())
+    own = [place for name in names for place in (folder.subfolder(f"images/{name}"), folder.subfolder(name))]
+    within = [place / "images" for place in own if place is not None and (place / "images").is_dir()]
+    beside = []
+    for path in around:
+        place = path if path.is_dir() else path.parent
+        beside += [place, place / "images"]
+        if place != folder.path:
+            beside += [place.parent / "images", place.parent / "JPEGImages", place.parent]
+    beside = [place for place in dict.fromkeys(beside) if place.is_dir()]
+    images = folder.subfolder("images", "JPEGImages", "img", "data")
+    places = [*own, *within, *beside, images, folder.path]
+    return list(dict.fromkeys(place for place in places if place is not None))

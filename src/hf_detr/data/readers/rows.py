@@ -1,7 +1,8 @@
 """Rows with objects, as `datasets` and its image folders have them → records.
 
 Objects stand in a column `objects` (or `annotations`), a list of dicts or a dict of lists, or as columns of their own.
-Boxes are (x, y, width, height) in pixels; categories are numbers or names.
+Boxes are (x, y, width, height) in pixels, unless fields such as xmin and xmax say something else; categories are
+numbers or names.
 """
 
 import hashlib
@@ -12,42 +13,75 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from ..schema import SourceImage, SourceObject, locate
+import datasets
 
-CONTAINERS = ("objects", "object", "annotations")
-BOXES = ("bbox", "bboxes", "boxes", "box")
-CATEGORIES = ("category", "categories", "category_id", "label", "labels", "class", "name")
-IDS = ("id", "bbox_id")
+from ..box_formats import BoxFormat
+from ..schema import SourceImage, SourceObject, locate
+from .folder import DataFolder
+from .layouts import picture_folders
+
+CONTAINERS = ("objects", "object", "annotations", "annotation", "detections", "ground_truth", "targets", "faces")
+"""Columns that are looked at first; any other one that holds boxes will do as well."""
+BOXES = ("bbox", "bboxes", "boxes", "box", "bounding_box", "bounding_boxes")
+SEPARATE_BOXES: tuple[tuple[tuple[str, str, str, str], BoxFormat], ...] = (
+    (("xmin", "ymin", "xmax", "ymax"), "xyxy"),
+    (("x_min", "y_min", "x_max", "y_max"), "xyxy"),
+    (("x1", "y1", "x2", "y2"), "xyxy"),
+    (("left", "top", "right", "bottom"), "xyxy"),
+    (("x", "y", "width", "height"), "xywh"),
+    (("x", "y", "w", "h"), "xywh"),
+)
+"""Fields that hold a box together, and what their four numbers are."""
+CATEGORIES = (
+    *("category", "categories", "label", "labels", "class", "classes", "class_label", "class_labels"),
+    *("category_name", "category_names", "class_name", "class_names", "label_name", "name", "names"),
+    *("category_id", "category_ids", "class_id", "class_ids", "label_id", "label_ids"),
+)
+IDS = ("id", "bbox_id", "object_id", "annotation_id")
 CROWDS = ("iscrowd", "is_crowd")
-IMAGES = ("image", "img", "picture")
+IMAGES = (
+    *("image", "img", "picture", "pixel_values", "images", "jpg", "jpeg", "png", "webp"),
+    *("image_path", "path", "file_name", "filename", "file", "filepath", "image_file"),
+)
+NO_CATEGORY = 0
+"""The key of the only class of objects that come without categories."""
 ID_BITS = 52
 """Ids made from pictures fit into the numbers of json."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the objects of a row are: the column that holds them (None: the row does), and their fields."""
+    """Where the objects of a row are.
+
+    Attributes:
+        container: the column that holds them; None: the row does.
+        boxes: the field of their boxes, or the four fields that hold a box together.
+        category: the field of their categories; None where they have none.
+        box_format: what the four numbers of a box are.
+    """
 
     container: str | None
-    bbox: str
-    category: str
+    boxes: tuple[str, ...]
+    category: str | None
+    box_format: BoxFormat = "xywh"
 
 
 def find_columns(example: Mapping[str, Any], source: str | Path) -> Columns:
     """Find the columns of objects in a row, or in the features of a table.
 
     Raises:
-        DataError: there are no columns of boxes and categories; the error lists what there is.
+        DataError: there is no column of boxes; the error lists what there is.
     """
-    for container in (*(name for name in CONTAINERS if name in example), None):
+    ordered = sorted(example, key=lambda name: CONTAINERS.index(name) if name in CONTAINERS else len(CONTAINERS))
+    for container in (*ordered, None):
         fields = example.keys() if container is None else _fields(example[container])
-        bbox, category = _first(BOXES, fields), _first(CATEGORIES, fields)
-        if bbox and category:
-            return Columns(container, bbox, category)
+        for boxes, box_format in (*(((name,), "xywh") for name in BOXES), *SEPARATE_BOXES):
+            if set(boxes) <= set(fields) and (container is not None or not {"width", "height"} & set(boxes)):
+                return Columns(container, boxes, _first(CATEGORIES, fields), box_format)
     found = {name: sorted(_fields(value)) or "no objects" for name, value in example.items() if name in CONTAINERS}
     raise locate(
-        f"expected a column 'objects' of boxes ({', '.join(BOXES)}) and categories ({', '.join(CATEGORIES)}); found "
-        f"the columns {sorted(example)}" + (f", with the fields {found}" if found else ""),
+        f"expected a column 'objects' of boxes ({', '.join(BOXES)}) and categories ({', '.join(CATEGORIES[:6])}); "
+        f"found the columns {sorted(example)}" + (f", with the fields {found}" if found else ""),
         source,
     )
 
@@ -65,10 +99,11 @@ def record_from_row(row: Mapping[str, Any], columns: Columns, image: Any, image_
     objects = [
         SourceObject(
             id=next((item[name] for name in IDS if item.get(name) is not None), number),
-            bbox=item.get(columns.bbox),
-            category=hashable(item.get(columns.category)),
+            bbox=_box(item, columns),
+            category=NO_CATEGORY if columns.category is None else hashable(item.get(columns.category)),
             area=item.get("area"),
-            iscrowd=next((item[name] for name in CROWDS if item.get(name) is not None), 0),
+            iscrowd=next((int(item[name]) for name in CROWDS if item.get(name) is not None), 0),
+            box_format=columns.box_format,
         )
         for number, item in enumerate(_items(row, columns), start=1)
     ]
@@ -76,14 +111,14 @@ def record_from_row(row: Mapping[str, Any], columns: Columns, image: Any, image_
     return SourceImage(image, image_id, row.get("width"), row.get("height"), objects)
 
 
-def stored_image(value: Any, folder: Path | None = None) -> Any:
+def stored_image(value: Any, folder: DataFolder | None = None) -> Any:
     """Return an image as rows hold it, undecoded (path, bytes or both), as a record does; paths are in the folder."""
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     if isinstance(value, Mapping) and value.get("bytes") is None:
         value = value.get("path")
     if isinstance(value, str):
-        return folder / value if folder is not None else Path(value)
+        return folder.find(value, picture_folders(folder)) if folder is not None else Path(value)
     return value
 
 
@@ -112,15 +147,22 @@ def hashable(value: Any) -> Hashable:
     return value if value is None or isinstance(value, int | str) else repr(value)
 
 
-def image_column(names: Collection[str], source: str | Path) -> str:
-    """Return the column of the images.
+def image_column(columns: Collection[str], source: str | Path) -> str:
+    """Return the column of the images: one of the feature Image, or else one that is named like it.
+
+    Args:
+        columns: the names of the columns, or the features of a table by their names.
+        source: what errors name.
 
     Raises:
         DataError: there is none.
     """
-    found = _first(IMAGES, names)
+    features = columns if isinstance(columns, Mapping) else {}
+    typed = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
+    found = _first(IMAGES, typed) or (typed[0] if len(typed) == 1 else None) or _first(IMAGES, columns)
     if found is None:
-        raise locate(f"expected a column 'image', found the columns {sorted(names)}", source)
+        looked_for = ", ".join(repr(name) for name in IMAGES)
+        raise locate(f"expected a column of pictures, {looked_for}; found the columns {sorted(columns)}", source)
     return found
 
 
@@ -141,9 +183,30 @@ def _fields(value: Any) -> Collection[str]:
 def _items(row: Mapping[str, Any], columns: Columns) -> list[Mapping[str, Any]]:
     value = row if columns.container is None else row.get(columns.container)
     if isinstance(value, list | tuple):
-        return [item if isinstance(item, Mapping) else {columns.bbox: item} for item in value]
+        return [item if isinstance(item, Mapping) else {columns.boxes[0]: item} for item in value]
     if not isinstance(value, Mapping):
         return []
-    known = {columns.bbox, columns.category, "area", *CROWDS, *(IDS if columns.container else ())}
-    lists = {name: values for name, values in value.items() if name in known and isinstance(values, list | tuple)}
+    known = {*columns.boxes, columns.category, "area", *CROWDS, *(IDS if columns.container else ())}
+    fields = {name: found for name, found in value.items() if name in known and found is not None}
+    if len(columns.boxes) == 1:
+        fields = _without_flat_boxes(fields, columns.boxes[0])
+    lists = {name: found for name, found in fields.items() if isinstance(found, list | tuple)}
+    if not set(columns.boxes) & set(lists):  # a single object, or none
+        return [fields] if set(columns.boxes) <= set(fields) else []
     return [dict(zip(lists, values, strict=True)) for values in zip_longest(*lists.values())]
+
+
+def _without_flat_boxes(fields: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return fields in which boxes that follow one another as plain numbers are lists of four, one for each object."""
+    boxes = fields.get(name)
+    is_flat = isinstance(boxes, list | tuple) and boxes and all(isinstance(value, int | float) for value in boxes)
+    if not is_flat or len(boxes) % 4:
+        return fields
+    single = {key: value if isinstance(value, list | tuple) else [value] for key, value in fields.items()}
+    return {**single, name: [list(boxes[start : start + 4]) for start in range(0, len(boxes), 4)]}
+
+
+def _box(item: Mapping[str, Any], columns: Columns) -> Any:
+    if len(columns.boxes) == 1:
+        return item.get(columns.boxes[0])
+    return [item.get(name) for name in columns.boxes]

@@ -14,11 +14,24 @@ import datasets
 from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 
 from ..images import undecoded
+from ..remarks import ONE_CLASS, say_left_out, say_one_class
 from ..schema import SourceImage, SourceSplit, locate
-from .layouts import Layout, split_named
-from .rows import Columns, find_columns, hashable, image_column, names_of_categories, record_from_row, stored_image
+from .folder import DataFolder
+from .layouts import Layout, files_by_split
+from .rows import (
+    NO_CATEGORY,
+    Columns,
+    find_columns,
+    hashable,
+    image_column,
+    names_of_categories,
+    record_from_row,
+    stored_image,
+)
+from .splits_by_name import split_named
 
 SAVED = ("dataset_dict.json", "state.json")
+KNOWN_SPLITS = ("train", "validation", "test")
 HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<subset>[\w.-]+))?")
 
 
@@ -29,7 +42,7 @@ class TableRecords(Sequence[SourceImage]):
     table: Dataset
     columns: Columns
     image: str
-    folder: Path | None = None
+    folder: DataFolder | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -44,20 +57,24 @@ class TableRecords(Sequence[SourceImage]):
         return record_from_row(row, self.columns, stored_image(row[self.image], self.folder), index + 1)
 
 
-def table_splits(tables: Mapping[str, Dataset], source: str | Path) -> dict[str, SourceSplit]:
-    """Return tables as splits.
+def table_splits(
+    tables: Mapping[str, Dataset], source: str | Path, folder: DataFolder | None = None
+) -> dict[str, SourceSplit]:
+    """Return tables as splits; paths of images are looked for in the folder.
 
-    Classes are those of the feature ClassLabel, else the names or numbers that the rows hold.
+    Classes are those of the feature ClassLabel, else the names or numbers that the rows hold. Where rows hold neither,
+    all objects are of one class, "object".
 
     Raises:
         DataError: a table has no columns of images or objects.
     """
-    folder = source if isinstance(source, Path) else None
     records, names = {}, {}
     for split, table in tables.items():
         columns, image = find_columns(table.features, source), image_column(table.features, source)
         records[split] = TableRecords(undecoded(table), columns, image, folder)
         names |= declared_names(table.features, columns) or dict.fromkeys(_categories(table, columns))
+        if columns.category is None:
+            say_one_class(f"{source} ({split})")
     if None in names.values():
         names = names_of_categories(names, source)
     return {
@@ -66,7 +83,12 @@ def table_splits(tables: Mapping[str, Dataset], source: str | Path) -> dict[str,
 
 
 def declared_names(features: Features, columns: Columns) -> dict[Hashable, str]:
-    """Return the class names by label where the categories have the feature ClassLabel, else nothing."""
+    """Return the class names by label where the categories have the feature ClassLabel, else nothing.
+
+    Objects without categories are all of the class "object".
+    """
+    if columns.category is None:
+        return {NO_CATEGORY: ONE_CLASS}
     feature = features if columns.container is None else features[columns.container]
     feature = getattr(feature, "feature", feature)[columns.category]
     feature = getattr(feature, "feature", feature)
@@ -78,7 +100,7 @@ def _categories(table: Dataset, columns: Columns) -> set[Hashable]:
     found: set[Hashable] = set()
     for value in table.select_columns([name])[name]:
         if columns.container is None:
-            found.update(hashable(item) for item in value or ())
+            found.update(hashable(item) for item in (value if isinstance(value, list | tuple) else [value]))
         elif isinstance(value, Mapping):
             found.update(hashable(item) for item in value[columns.category] or ())
         else:
@@ -102,15 +124,22 @@ def _pictures(records: TableRecords) -> Dataset | None:
 def named_splits(tables: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
     """Return tables by the names of our splits; a single one, whatever its name, is for training.
 
+    Of several tables whose names speak of one split, the first is taken; a warning names those that are left out.
+
     Raises:
         DataError: none of several is named like a training split.
     """
-    found = {split: table for name, table in tables.items() if (split := split_named(name))}
     if len(tables) == 1:
-        found = {"train": next(iter(tables.values()))}
+        return {"train": next(iter(tables.values()))}
+    found: dict[str, str] = {}
+    for name in sorted(tables, key=lambda name: name not in KNOWN_SPLITS):
+        split = split_named(name)
+        if split:
+            found.setdefault(split, name)
     if "train" not in found:
         raise locate(f"expected a split 'train', found {list(tables)}", source)
-    return found
+    say_left_out(source, [name for name in tables if name not in found.values()], "split", "of another name")
+    return {split: tables[name] for split, name in found.items()}
 
 
 def hub_tables(data: str, streaming: bool = False) -> Mapping[str, Dataset | IterableDataset]:
@@ -132,46 +161,40 @@ def hub_tables(data: str, streaming: bool = False) -> Mapping[str, Dataset | Ite
     return named_splits(tables, data)
 
 
-def folder_tables(folder: Path, streaming: bool = False) -> Mapping[str, Dataset | IterableDataset]:
+def folder_tables(folder: DataFolder, streaming: bool = False) -> Mapping[str, Dataset | IterableDataset]:
     """Load the tables of a folder: one written by `save_to_disk`, or one of parquet files named like their splits.
 
     Raises:
         DataError: the files cannot be read.
     """
     try:
-        if any((folder / name).is_file() for name in SAVED):
-            tables = datasets.load_from_disk(folder)
+        if _is_saved(folder):
+            tables = datasets.load_from_disk(folder.path)
             tables = tables if isinstance(tables, DatasetDict) else {"train": tables}
             if streaming:
                 tables = {name: table.to_iterable_dataset() for name, table in tables.items()}
         else:
-            files = _parquet_files(folder)
+            files = {split: [str(path) for path in paths] for split, paths in _parquet_files(folder).items()}
             tables = datasets.load_dataset("parquet", data_files=files, streaming=streaming)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         cause = error.__cause__ or error
         raise locate(
-            f"expected a data set of the library 'datasets', but it cannot be read ({cause})", folder
+            f"expected a data set of the library 'datasets', but it cannot be read ({cause})", folder.path
         ) from error
-    return named_splits(tables, folder)
+    return named_splits(tables, folder.path)
 
 
-def _parquet_files(folder: Path) -> dict[str, list[str]]:
-    """Return the parquet files by split: that of the file's name or else of its folder, else the training data."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(folder.rglob("*.parquet")):
-        inner = path.parent.name if path.parent != folder else ""
-        found.setdefault(split_named(path.stem) or split_named(inner) or "train", []).append(str(path))
-    return found
+def _is_saved(folder: DataFolder) -> bool:
+    return folder.given is None and any((folder.path / name).is_file() for name in SAVED)
 
 
-def holds_tables(folder: Path) -> bool:
-    """Return whether a folder is one that `folder_tables` reads."""
-    return any((folder / name).is_file() for name in SAVED) or next(folder.rglob("*.parquet"), None) is not None
+def _parquet_files(folder: DataFolder) -> dict[str, list[Path]]:
+    return files_by_split(folder, ".parquet", lambda _: True)
 
 
 TABLE_LAYOUT = Layout(
     "datasets: a folder written by `save_to_disk`, or parquet files such as train-00000-of-00001.parquet, with a "
     "column `objects`",
-    holds_tables,
-    lambda folder: table_splits(folder_tables(folder), folder),
+    lambda folder: _is_saved(folder) or bool(_parquet_files(folder)),
+    lambda folder: table_splits(folder_tables(folder), folder.path, folder),
 )

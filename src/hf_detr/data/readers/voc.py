@@ -9,153 +9,156 @@ A `difficult` object becomes a crowd region: as in the challenge, finding it cou
 and no model is trained on it. `truncated` and `occluded` objects are objects like any other.
 """
 
+import os
 import re
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
 
-from ..schema import SourceImage, SourceObject, SourceSplit, locate
-from .layouts import Layout, images_by_stem, split_folders
+from ..schema import SourceSplit
+from .entries import Entry, splits_from_entries
+from .folder import DataFolder, existing
+from .layouts import Layout, files_by_split, picture_folders
+from .splits_by_name import SPLIT_NAMES
+from .text import mentions, number, read_lines, read_xml
 
 CHALLENGE = re.compile(r"The VOC\d{4} Database")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-ANNOTATION_FOLDERS = ("Annotations", "annotations")
-IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
-IMAGE_SETS = Path("ImageSets", "Main")
+IMAGE_SETS = "ImageSets/Main"
 
 
 @dataclass(frozen=True)
-class VocFiles:
-    """The xml files of a split, the folders where their images may be, and the folder that errors name."""
+class VocFile:
+    """An xml file, and its path without suffix below the folder of the xml files, which is also that of its image."""
 
-    annotations: Sequence[Path]
-    image_folders: Sequence[Path]
-    source: Path
+    path: Path
+    name: str
 
 
-def voc_splits(files: dict[str, VocFiles]) -> dict[str, SourceSplit]:
+def voc_splits(folder: DataFolder, files: Mapping[str, Sequence[VocFile]]) -> dict[str, SourceSplit]:
     """Read splits in Pascal VOC format; the classes are the names found in any of them, in alphabetical order.
 
-    The image of an xml file is the one of the same name, or else the one that it names. Images are numbered
-    from 1 within a split, objects from 1 within an image.
+    The image of an xml file is the one of the same name, or else the one that it names. Images are numbered from 1
+    within a split, objects from 1 within an image.
 
     Raises:
         DataError: a file is missing or is no xml.
     """
-    records = {split: [*_records(found)] for split, found in files.items()}
-    names = {item.category for found in records.values() for record in found for item in record.objects}
-    classes = {name: name for name in sorted(name for name in names if name)}
-    return {split: SourceSplit(records[split], classes, found.source) for split, found in files.items()}
+    pictures = defaultdict(list)
+    for name in folder.pictures:
+        pictures[os.path.splitext(name)[0]].append(name)
+    entries = {split: [_entry(file, folder, pictures) for file in found] for split, found in files.items()}
+    return splits_from_entries(folder, entries)
 
 
-def _records(files: VocFiles) -> list[SourceImage]:
-    images = images_by_stem(files.image_folders)
-    return [_record(path, number, images, files) for number, path in enumerate(files.annotations, start=1)]
+def _entry(file: VocFile, folder: DataFolder, pictures: Mapping[str, Sequence[str]]) -> Entry:
+    root = read_xml(file.path, "annotation", "a Pascal VOC xml")
+    named = (root.findtext("filename") or "").strip()
+    near = existing([folder.subfolder("JPEGImages"), file.path.parent, *picture_folders(folder, None, file.path)])
+    found = _picture(folder, pictures, near, file.name, named)
+    width, height = (number(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    entry = Entry(named or f"{file.path.stem}.jpg", file.path, width, height, found=found, near=near)
+    shift = 1 if CHALLENGE.match((root.findtext("source/database") or "").strip()) else 0
+    for item in root.findall("object"):
+        name = (item.findtext("name") or "").strip() or None
+        difficult = (item.findtext("difficult") or "0").strip() == "1"
+        entry.add(_box(item, shift), name, "xyxy", iscrowd=int(difficult))
+    return entry
 
 
-def _record(path: Path, number: int, images: dict[str, Path], files: VocFiles) -> SourceImage:
-    root = _parsed(path)
-    named = Path(root.findtext("filename", "").strip() or f"{path.stem}.jpg").name
-    image = images.get(path.stem) or images.get(Path(named).stem) or files.image_folders[0] / named
-    width, height = (_number(root.findtext(f"size/{name}")) for name in ("width", "height"))
-    if not width or not height:  # some tools write 0 where they do not know
-        width = height = None
-    shift = 1 if CHALLENGE.match(root.findtext("source/database", "").strip()) else 0
-    objects = [_object(entry, index, shift) for index, entry in enumerate(root.findall("object"), start=1)]
-    return SourceImage(image, number, _integer(width), _integer(height), objects, annotation_file=path)
+def _picture(
+    folder: DataFolder, pictures: Mapping[str, Sequence[str]], near: Sequence[Path], stem: str, named: str
+) -> Path | None:
+    """Return the picture of an xml file's own name, or else of the name that it holds, with whatever suffix."""
+    named = PurePosixPath(PureWindowsPath(named).as_posix()).name
+    own = PurePosixPath(stem)
+    for name in dict.fromkeys((stem, own.name, os.path.splitext(named)[0])):
+        for place in near:
+            prefix = folder.prefix(place)
+            found = pictures.get(f"{prefix}{name}", ()) if prefix is not None and name else ()
+            if found:
+                exact = [path for path in found if PurePosixPath(path).name == named]
+                return folder.path / (exact or found)[0]
+    return None
 
 
-def _parsed(path: Path) -> ElementTree.Element:
-    try:
-        root = ElementTree.parse(path).getroot()
-    except FileNotFoundError as error:
-        raise locate("the annotation file does not exist", path) from error
-    except (ElementTree.ParseError, UnicodeDecodeError, LookupError, ValueError) as error:
-        raise locate(f"expected a Pascal VOC xml, but this is not xml ({error})", path) from error
-    if root.tag != "annotation":
-        raise locate(f"expected a Pascal VOC xml with the root 'annotation', found '{root.tag}'", path)
-    return root
-
-
-def _object(entry: ElementTree.Element, index: int, shift: int) -> SourceObject:
-    corners = [_number(entry.findtext(f"bndbox/{name}")) for name in CORNERS]
-    bbox = corners
-    if all(isinstance(value, float) for value in corners):
-        left, top, right, bottom = corners
-        bbox = [left - shift, top - shift, right, bottom]
-    difficult = entry.findtext("difficult", "0").strip() == "1"
-    category = entry.findtext("name", "").strip() or None
-    return SourceObject(index, bbox, category, iscrowd=int(difficult), box_format="xyxy")
-
-
-def _number(text: str | None) -> float | str | None:
-    """Return a number, or the text that is none, for the check to complain about."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return text
-
-
-def _integer(value: float | str | None) -> int | float | str | None:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _box(item: ElementTree.Element, shift: int) -> Any:
+    corners = [number(item.findtext(f"bndbox/{name}")) for name in CORNERS]
+    if not all(isinstance(value, float) for value in corners):
+        return corners
+    left, top, right, bottom = corners
+    return [left - shift, top - shift, right, bottom]
 
 
 # Where the files are
 
 
-def _devkit(folder: Path) -> dict[str, VocFiles]:
+def _listed_splits(folder: DataFolder) -> dict[str, list[VocFile]]:
     """The layout of the challenge: Annotations/, JPEGImages/ and lists of names in ImageSets/Main/."""
-    annotations = next((folder / name for name in ANNOTATION_FOLDERS if any((folder / name).glob("*.xml"))), None)
-    if annotations is None:
+    annotations, lists = folder.subfolder("Annotations"), folder.subfolder(IMAGE_SETS)
+    if folder.given is not None or annotations is None or lists is None:
         return {}
-    images = [folder / name for name in IMAGE_FOLDERS if (folder / name).is_dir()] or [folder / IMAGE_FOLDERS[0]]
-    images += [folder, annotations]
-    lists = {path.stem: path for path in (folder / IMAGE_SETS).glob("*.txt")}
+    by_name = {path.stem.casefold(): path for path in sorted(lists.glob("*.txt"))}
     found = {
-        split: lists[name]
-        for split, name in (("train", "train"), ("validation", "val"), ("test", "test"))
-        if name in lists
+        split: by_name[name] for split, names in SPLIT_NAMES.items() for name in reversed(names) if name in by_name
     }
-    if "train" not in found and "trainval" in lists:
-        found["train"] = lists["trainval"]
+    if "train" not in found and "trainval" in by_name:
+        found["train"] = by_name["trainval"]
     if "train" not in found:
-        return {"train": VocFiles(sorted(annotations.glob("*.xml")), images, annotations)}
-    return {split: VocFiles(_listed(path, annotations), images, path) for split, path in found.items()}
+        return {}
+    return {split: [_listed(line, annotations) for line in read_lines(path)] for split, path in found.items()}
 
 
-def _listed(path: Path, annotations: Path) -> list[Path]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [annotations / f"{line.split()[0]}.xml" for line in lines if line.strip()]
+def _listed(line: str, annotations: Path) -> VocFile:
+    """Return what a line of a list names: a name, with spaces or without, and perhaps a flag behind it."""
+    line = line.strip('"')
+    shortened = re.sub(r"\s+-?[01]$", "", line).strip('"')
+    for name in dict.fromkeys((line, shortened, shortened.split()[0])):
+        if (annotations / f"{name}.xml").is_file():
+            return VocFile(annotations / f"{name}.xml", name)
+    return VocFile(annotations / f"{shortened}.xml", shortened)
 
 
-def _beside(folder: Path) -> VocFiles | None:
-    """The xml files in a folder or its annotations/, with their images beside them or in its images/."""
-    parents = [folder, *(folder / name for name in ANNOTATION_FOLDERS)]
-    parent = next((path for path in parents if any(path.glob("*.xml"))), None)
-    if parent is None:
-        return None
-    return VocFiles(sorted(parent.glob("*.xml")), [parent, *(folder / name for name in IMAGE_FOLDERS), folder], parent)
+def _split_by_folders(folder: DataFolder) -> dict[str, list[VocFile]]:
+    """The xml files in any folder that holds some of Pascal VOC, by the splits that the names of folders speak of."""
+    places: dict[Path, bool] = {}
+
+    def is_among_others(path: Path) -> bool:
+        # A broken one among others is not passed over: what it should have held would be missed.
+        if path.parent not in places:
+            places[path.parent] = any(map(_looks_like_voc, sorted(path.parent.glob("*.xml"))))
+        return places[path.parent]
+
+    return {
+        split: [VocFile(path, _below_annotations(folder, path)) for path in paths]
+        for split, paths in files_by_split(folder, ".xml", is_among_others, by_file_name=False).items()
+    }
 
 
-def _folders(folder: Path) -> dict[str, VocFiles]:
-    found = {split: _beside(path) for split, path in split_folders(folder).items()}
-    return {split: files for split, files in found.items() if files is not None}
+def _looks_like_voc(path: Path) -> bool:
+    return mentions(path, "<annotation") and not mentions(path, "<annotations")
 
 
-def _flat(folder: Path) -> dict[str, VocFiles]:
-    files = _beside(folder)
-    return {"train": files} if files is not None else {}
+def _below_annotations(folder: DataFolder, path: Path) -> str:
+    parts = list(path.relative_to(folder.path).with_suffix("").parts)
+    places = [index for index, part in enumerate(parts[:-1]) if part.casefold() in ("annotations", "xml", "labels")]
+    return "/".join(parts[places[-1] + 1 :] if places else parts[-1:])
 
 
 def _layout(description: str, find) -> Layout:
-    return Layout(description, lambda folder: "train" in find(folder), lambda folder: voc_splits(find(folder)))
+    return Layout(description, lambda folder: "train" in find(folder), lambda folder: voc_splits(folder, find(folder)))
 
 
 VOC_LAYOUTS = (
     _layout(
-        "Pascal VOC: Annotations/*.xml, JPEGImages/ and, for the splits, ImageSets/Main/{train,val,test}.txt", _devkit
+        "Pascal VOC: Annotations/*.xml, JPEGImages/ and, for the splits, ImageSets/Main/{train,val,test}.txt",
+        _listed_splits,
     ),
-    _layout("Pascal VOC in folders train/, valid/ and test/, each with *.xml beside the images", _folders),
-    _layout("Pascal VOC: *.xml beside the images", _flat),
+    _layout(
+        "Pascal VOC: *.xml beside the images or in Annotations/, in folders train/, valid/ and test/ or without",
+        _split_by_folders,
+    ),
 )

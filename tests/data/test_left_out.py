@@ -1,0 +1,133 @@
+"""Every picture is used, or its absence is said; and data may be given as one file."""
+
+import json
+import shutil
+import warnings
+
+import layout_writers as write
+import pytest
+from coco_files import annotation, coco_content, image_entry, write_coco
+from layout_writers import LAYOUTS, SPLITS
+from tool_writers import roboflow_coco, roboflow_tensorflow_csv
+
+from hf_detr.data import DataError, load_detection_data, load_streaming_data
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def messages(load, data):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        load(data)
+    return [str(warning.message).partition(": ")[2] for warning in caught if warning.category is UserWarning]
+
+
+@pytest.mark.parametrize(
+    "write_layout", [f for f in LAYOUTS if "parquet" not in f.__name__], ids=lambda function: function.__name__
+)
+def test_files_that_are_no_pictures_are_counted_and_named_once(tmp_path, write_layout):
+    write_layout(tmp_path / "data")
+    for name in ("b.pdf", "inner/a.mp4", "inner/Thumbs.db", ".hidden.pdf", "__MACOSX/x.pdf", "c.svg"):
+        (tmp_path / "data" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "data" / name).touch()
+    left = [text for text in messages(load_detection_data, tmp_path / "data") if "left out" in text]
+    if write_layout is write.saved_to_disk:
+        assert left == ["left out 3 files that are no pictures: b.pdf, c.svg, inner/a.mp4"]
+    else:
+        assert "left out 3 files that are no pictures: b.pdf, c.svg, inner/a.mp4" in left
+
+
+@pytest.mark.parametrize("write_layout", [write.coco_published, roboflow_coco, write.voc_split_folders])
+def test_pictures_that_no_annotation_names_are_counted_and_named_once(tmp_path, write_layout):
+    write_layout(tmp_path)
+    folder = next(path for path in sorted(tmp_path.rglob("*")) if path.is_dir() and "train" in path.name)
+    for name in ("unknown.JFIF", "other.webp"):
+        shutil.copy(next(folder.glob("*.png")), folder / name)
+    said = messages(load_detection_data, tmp_path)
+    expected = f"left out 2 pictures that no annotation names: {folder.name}/other.webp, {folder.name}/unknown.JFIF"
+    assert said.count(expected) == 1
+
+
+def test_pictures_without_a_row_in_a_csv_are_said(tmp_path):
+    roboflow_tensorflow_csv(tmp_path)
+    assert messages(load_detection_data, tmp_path)[0].startswith(
+        "left out 1 picture that no annotation names: train/b"
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.*no validation split")
+def test_missing_pictures_are_counted_and_named(tmp_path):
+    content = coco_content([annotation(image_id=i) for i in range(1, 9)], [image_entry(i) for i in range(1, 9)])
+    write_coco(tmp_path / "labels.json", tmp_path / "images", content)
+    for number in range(1, 6):
+        (tmp_path / "images" / f"{number}.png").unlink()
+    with pytest.raises(DataError, match=r"5 images cannot be used: .*\d\.png, image id \d: .*does not exist"):
+        load_detection_data(tmp_path)
+
+
+def test_names_that_lead_to_several_pictures_are_said(tmp_path):
+    content = coco_content(images=[image_entry(i) for i in (1, 2)])
+    write_coco(tmp_path / "labels.json", tmp_path / "x", content)
+    (tmp_path / "y").mkdir()
+    shutil.copy(tmp_path / "x" / "1.png", tmp_path / "y")
+    with pytest.warns() as caught, pytest.raises(DataError, match=r"1\.png, image id 1: .*does not exist"):
+        load_detection_data(tmp_path)
+    said = "1 name of pictures cannot be followed: 1.png (the image file does not exist, and several pictures have its"
+    assert any(f"{said} name: x/1.png, y/1.png)" in str(warning.message) for warning in caught)
+
+
+FILES = {
+    write.yolo_yaml: "data.yaml",
+    write.yolo_image_lists: "birds.yaml",
+    write.coco_published: "annotations/instances_train2017.json",
+    write.image_folder_one_file_numbers: "metadata.jsonl",
+}
+
+
+@pytest.mark.parametrize("load", [load_detection_data, load_streaming_data])
+@pytest.mark.parametrize("write_layout", FILES, ids=lambda function: function.__name__)
+@pytest.mark.filterwarnings("ignore:.*no validation split")
+def test_the_file_itself_is_read(tmp_path, write_layout, load):
+    write_layout(tmp_path)
+    splits = load(tmp_path / FILES[write_layout])
+    count = sum(1 for split in splits.values() for _ in split)
+    assert count == (3 if "instances" in FILES[write_layout] else sum(map(len, SPLITS.values())))
+
+
+def test_a_given_file_is_found_from_where_one_stands(tmp_path, monkeypatch):
+    write.yolo_yaml(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert len(load_detection_data("data.yaml")["train"]) == 3
+
+
+def test_a_parquet_file_is_read(tmp_path):
+    write.table(tmp_path / "x", "train").to_parquet(tmp_path / "birds.parquet")
+    with pytest.warns(UserWarning, match="no validation split"):
+        assert sum(map(len, load_detection_data(tmp_path / "birds.parquet").values())) == 3
+
+
+def test_a_file_of_another_kind_is_answered_with_what_is_read(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(DataError, match=r"notes\.txt: no known layout found; looked for"):
+        load_detection_data(tmp_path / "notes.txt")
+
+
+def test_a_folder_that_holds_nothing_but_the_data_is_as_good_as_the_data(tmp_path):
+    write.yolo_yaml(tmp_path / "outer" / "inner")
+    (tmp_path / "outer" / ".DS_Store").touch()
+    assert len(load_detection_data(tmp_path / "outer")["train"]) == 3
+
+
+@pytest.mark.parametrize("missing", ["annotations", None])
+def test_test_images_without_annotations(tmp_path, missing):
+    for name in ("train", "val", "test"):
+        content = coco_content() if name != "test" else coco_content(annotations=[])
+        write_coco(tmp_path / f"{name}.json", tmp_path / name, content)
+    if missing:
+        content.pop(missing)
+        (tmp_path / "test.json").write_text(json.dumps(content))
+    said = messages(load_detection_data, tmp_path)
+    assert ("left out this file of test images: it has no annotations" in said) == bool(missing)
