@@ -2,8 +2,6 @@ import pytest
 from coco_files import annotation, coco_content, image_entry, write_coco
 
 from hf_detr.data import DataError, category_names, data_fingerprint, load_detection_data
-from hf_detr.data.schema import SourceImage, SourceObject, SourceSplit
-from hf_detr.data.splits import split_off_validation
 
 
 def many_images(count, first=1):
@@ -54,27 +52,6 @@ def test_training_files_alone_are_split(tmp_path):
     with pytest.warns(UserWarning, match="no validation split found"):
         splits = load_detection_data(tmp_path)
     assert (len(splits["train"]), len(splits["validation"])) == (4, 1)
-
-
-def make_rows(count):
-    """Every tenth image shows a rare class beside the common one, every seventh nothing."""
-    for index in range(count):
-        categories = [] if index % 7 == 0 else ["common"] + ["rare"] * (index % 10 == 1)
-        objects = [SourceObject(i, (1, 1, 4, 4), category) for i, category in enumerate(categories)]
-        yield SourceImage("none.png", index, 8, 8, objects)
-
-
-def test_the_split_spreads_rare_classes_and_follows_the_seed():
-    split = SourceSplit(list(make_rows(100)), {"common": "common", "rare": "rare"}, "file")
-    train, validation = split_off_validation(split, 0)
-    rare = [
-        sum(any(item.category == "rare" for item in r.objects) for r in half.records) for half in (train, validation)
-    ]
-    assert (len(train.records), len(validation.records)) == (80, 20)
-    assert rare in ([7, 1], [6, 2])
-    again, other = (split_off_validation(split, seed)[1].records for seed in (0, 1))
-    assert list(again) == list(validation.records)
-    assert list(other) != list(validation.records)
 
 
 def test_a_single_image_cannot_be_split(tmp_path):

@@ -2,15 +2,39 @@
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 
-from .schema import SourceSplit, locate
+from .look_alikes import Fingerprint, fingerprint_of, groups_of_look_alikes, image_bytes
+from .schema import DataError, SourceImage, SourceSplit, locate
+from .threads import in_threads
 
-SPLIT_EVERY = 5
-"""Without a validation split, every fifth image becomes one."""
+SHARE = 0.2
+"""Without a validation split, this share of the training images becomes one."""
+LEAST_SHARE = 0.1
+"""With less than this, the images that look alike are too many to keep them all together."""
+MOST_SHARE = 0.5
+"""No image moves to the validation split to keep a group together or a class in both parts if it gets larger."""
+
+
+@dataclass(frozen=True)
+class Halves:
+    """The positions of the images for training and for validation, and how look-alikes were treated.
+
+    Attributes:
+        train, validation: in order.
+        kept_together: how many groups of images that look alike are whole, each in one of the two.
+        taken_apart: how many images stand in groups that are not.
+    """
+
+    train: Sequence[int]
+    validation: Sequence[int]
+    kept_together: int
+    taken_apart: int
 
 
 def with_validation(splits: Mapping[str, SourceSplit], source: str | Path, seed: int = 0) -> dict[str, SourceSplit]:
@@ -31,19 +55,24 @@ def with_validation(splits: Mapping[str, SourceSplit], source: str | Path, seed:
     if "test" in found:
         warnings.warn(f"{source}: {missing}; the test split is used for validation", stacklevel=2)
         return {"train": found["train"], "validation": found["test"]}
-    train, validation = split_off_validation(found["train"], seed)
+    train, validation, halves = split_off_validation(found["train"], seed)
+    together = apart = ""
+    if halves.kept_together:
+        groups = f"{halves.kept_together} group{'s' * (halves.kept_together > 1)} of images that look alike"
+        together = f"; {groups} stay{'s' * (halves.kept_together == 1)} together"
+    if halves.taken_apart:
+        apart = f"; {halves.taken_apart} images look so much alike that they had to be divided"
     warnings.warn(
         f"{source}: {missing}; every fifth image of the training data becomes one, the classes spread over both: "
-        f"{len(train.records)} images for training, {len(validation.records)} for validation (seed {seed})",
+        f"{len(train.records)} images for training, {len(validation.records)} for validation (seed {seed})"
+        f"{together}{apart}",
         stacklevel=2,
     )
     return {**found, "train": train, "validation": validation}
 
 
-def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit, SourceSplit]:
-    """Split 80/20 into training and validation so that every class, the rare ones first, is spread over both.
-
-    Images are ordered by the rarest class they show, at random within it, and every fifth goes to validation.
+def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit, SourceSplit, Halves]:
+    """Split 80/20 into training and validation; images that look alike stay together, and classes are in both.
 
     Raises:
         DataError: there are fewer than two images.
@@ -54,9 +83,111 @@ def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit
     ]
     if len(present) < 2:
         raise locate("expected at least two images to split into train and validation", split.source)
-    frequency = Counter(label for shown in present for label in shown)
-    rarest = [min((frequency[label], label) for label in shown) if shown else (0, -1) for shown in present]
-    shuffled: list[int] = np.random.default_rng(seed).permutation(len(present)).tolist()
-    order = sorted(shuffled, key=lambda index: rarest[index])
-    validation = sorted(order[::SPLIT_EVERY])
-    return split.select(sorted(set(order) - set(validation))), split.select(validation)
+    fingerprints = [
+        found for _, found in in_threads(_fingerprint, split.records, "Looking for images that look alike")
+    ]
+    halves = divided(present, fingerprints, seed)
+    return split.select(halves.train), split.select(halves.validation), halves
+
+
+def divided(present: Sequence[set[int]], fingerprints: Sequence[Fingerprint | None], seed: int) -> Halves:
+    """Divide images into training and validation.
+
+    Units, which are groups of images that look alike and all other images singly, are ordered by the rarest class
+    they show, at random within it. From each run of five images or so one goes to validation, a unit as a whole, but
+    not the only one of a class. Then classes that only one part shows get a unit in the other.
+
+    Where too little can go to validation because most images look alike, the largest group is taken apart; copies of
+    the same file stay together even then, unless they are all that the group has.
+
+    Args:
+        present: the labels that each image shows.
+        fingerprints: by what each image is compared, None where it cannot be read.
+        seed: of the order.
+    """
+    groups = groups_of_look_alikes(fingerprints)
+    taken_apart: set[int] = set()
+    while True:
+        validation = _chosen(_units(groups, len(present)), present, seed)
+        if len(validation) >= LEAST_SHARE * len(present) or not groups:
+            break
+        largest = max(groups, key=len)
+        copies = [found for found in _copies(largest, fingerprints) if found != largest]
+        taken_apart |= set(largest)
+        groups = [group for group in groups if group is not largest] + copies
+    train = [index for index in range(len(present)) if index not in validation]
+    return Halves(train, sorted(validation), len(groups), len(taken_apart))
+
+
+def _fingerprint(record: SourceImage) -> Fingerprint | None:
+    try:
+        return fingerprint_of(image_bytes(record.image))
+    except (DataError, OSError, SyntaxError, ValueError, TypeError, PIL.Image.DecompressionBombError):
+        return None  # the check names it
+
+
+def _copies(group: Sequence[int], fingerprints: Sequence[Fingerprint | None]) -> list[list[int]]:
+    """Return the images of a group that are the same file, as groups of two or more."""
+    found: dict[bytes, list[int]] = {}
+    for index in group:
+        found.setdefault(fingerprints[index].digest, []).append(index)
+    return [copies for copies in found.values() if len(copies) > 1]
+
+
+def _units(groups: Sequence[Sequence[int]], count: int) -> list[list[int]]:
+    grouped = {index for group in groups for index in group}
+    return sorted([*map(list, groups), *([index] for index in range(count) if index not in grouped)])
+
+
+def _chosen(units: Sequence[Sequence[int]], present: Sequence[set[int]], seed: int) -> set[int]:
+    """Return the images for validation."""
+    shown = [set().union(*(present[index] for index in unit)) for unit in units]
+    frequency = Counter(label for labels in present for label in labels)
+    rarest = [min((frequency[label], label) for label in labels) if labels else (0, -1) for labels in shown]
+    shuffled: list[int] = np.random.default_rng(seed).permutation(len(units)).tolist()
+    order = sorted(shuffled, key=lambda unit: rarest[unit])
+    appearances = Counter(label for labels in shown for label in labels)
+    needed = {unit for unit, labels in enumerate(shown) if any(appearances[label] == 1 for label in labels)}
+    chosen: set[int] = set()
+    seen = taken = 0
+    for unit in order:
+        size = len(units[unit])
+        seen += size
+        # Nearer to the share with it than without it; of single images that takes the first of each five.
+        is_due = abs(taken + size - SHARE * seen - 0.4) < abs(taken - SHARE * seen - 0.4)
+        if is_due and (unit not in needed or len(needed) == len(units)):
+            chosen.add(unit)
+            taken += size
+    _share_classes(chosen, units, shown, frequency)
+    return {index for unit in chosen for index in units[unit]}
+
+
+def _share_classes(
+    chosen: set[int], units: Sequence[Sequence[int]], shown: Sequence[set[int]], frequency: Mapping[int, int]
+) -> None:
+    """Move the smallest unit of a class that only one part shows to the other, the rarest classes first.
+
+    A class of a single unit stays where it is. A move that takes another class from a part altogether, or leaves a
+    part without images, is not made.
+    """
+    images = sum(map(len, units))
+    for label in sorted(frequency, key=lambda label: (frequency[label], label)):
+        members = [unit for unit, labels in enumerate(shown) if label in labels]
+        inside = [unit for unit in members if unit in chosen]
+        if 0 < len(inside) < len(members) or len(members) == 1:
+            continue
+        for unit in sorted(members, key=lambda unit: (len(units[unit]), unit)):
+            after = chosen ^ {unit}
+            size = sum(len(units[number]) for number in after)
+            grows = unit in after
+            lost = any(
+                other != label and not any((member in after) != grows for member in _showing(other, shown))
+                for other in shown[unit]
+            )
+            if 0 < size <= (MOST_SHARE if grows else 1) * images and size < images and not lost:
+                chosen ^= {unit}
+                break
+
+
+def _showing(label: int, shown: Sequence[set[int]]) -> list[int]:
+    return [unit for unit, labels in enumerate(shown) if label in labels]
