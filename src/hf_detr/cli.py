@@ -61,7 +61,7 @@ def doctor(options: DoctorOptions) -> None:
     from hf_detr.doctor import check_output, examine, terminal_report, write_report
 
     check_output(options.data, options.output)
-    diagnosis = examine(options.data, options.seed, progress_on=console)
+    diagnosis = examine(options.data, options.seed, options, progress_on=console)
     files = write_report(diagnosis, options.output)
     console.print(terminal_report(diagnosis))
     console.print(diagnosis.recommendation.command, soft_wrap=True, highlight=False, markup=False)

@@ -89,7 +89,8 @@ def command(app: typer.Typer, options: type, name: str | None = None, help: str 
                 function(options(**{field: read(known[field], value) for field, value in given.items()}))
 
         run.__doc__ = function.__doc__
-        run.__signature__ = inspect.Signature([parameter(declared) for declared in known.values()])
+        required_first = sorted(known.values(), key=lambda pair: not is_required(pair[0]))
+        run.__signature__ = inspect.Signature([parameter(declared) for declared in required_first])
         app.command(name or function.__name__, help=help)(run)
         return function
 

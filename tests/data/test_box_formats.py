@@ -29,7 +29,7 @@ def test_arrays_are_read_as_single_boxes_are():
 
 
 def test_a_format_that_does_not_exist_is_refused():
-    with pytest.raises(DataError, match=r"xyxy \(left, top, right, bottom\).*; got 'yolo'"):
+    with pytest.raises(ValueError, match=r"xyxy \(left, top, right, bottom\).*; got 'yolo'"):
         ReadOptions(box_format="yolo")
 
 

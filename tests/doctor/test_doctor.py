@@ -373,6 +373,7 @@ def test_more_objects_than_queries(data: DataFolder):
 
 def test_the_recommended_command_is_one_that_train_takes(data: DataFolder, monkeypatch: pytest.MonkeyPatch):
     with_objects(data, 110, side=6, number=2)
+    data.change_boxes(lambda box: FORMATS["xyxy"](*box))
     options = []
     monkeypatch.setattr("hf_detr.training.run.run_training", lambda run, *args, **kwargs: options.append(run) or {})
     monkeypatch.setattr("hf_detr.cli.print_metrics", lambda result: None)
@@ -382,6 +383,7 @@ def test_the_recommended_command_is_one_that_train_takes(data: DataFolder, monke
     [run] = options
     assert (run.config_overrides, run.preset) == ({"num_queries": 200}, "tiny")
     assert run.image_size == recommendation.image_size.value
+    assert run.box_format == "xyxy"
     assert (run.epochs, run.batch_size) == (recommendation.epochs.value, recommendation.batch_size.value)
 
 
@@ -416,6 +418,20 @@ def test_the_command_writes_a_report(data: DataFolder, tmp_path: Path):
     assert "(samples.jpg)" in (output / "report.md").read_text()
     with Image.open(output / "samples.jpg") as sheet:
         assert sheet.size[0] > sheet.size[1] > 300
+
+
+def test_the_command_takes_boxes_as_it_is_told(data: DataFolder, tmp_path: Path):
+    data.change_boxes(lambda box: FORMATS["cxcywh"](box[0] + 60, *box[1:]))  # some reach beyond the right edge
+    command = ["doctor", "--data", str(data.write()), "--output", str(tmp_path / "report"), "--box-format", "cxcywh"]
+    refused = CliRunner().invoke(app, command)
+    assert refused.exit_code == 1
+    assert "--clip-boxes would clip" in refused.output
+    result = CliRunner().invoke(app, [*command, "--clip-boxes"])
+    assert result.exit_code == 0, result.output
+    assert "--box-format cxcywh --clip-boxes" in result.output
+    unknown = CliRunner().invoke(app, [*command[:-1], "yolo"])
+    assert unknown.exit_code == 2
+    assert "--box-format: expected xywh (left, top, width, height)" in unknown.output
 
 
 def test_errors_come_first_and_exit_with_one(data: DataFolder, tmp_path: Path):

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .box_formats import format_in_words, is_normalised, to_xywh
-from .schema import DataError, ReadOptions, SourceImage, SourceObject, is_finite, is_integer, locate
+from .options import ReadOptions
+from .schema import DataError, SourceImage, SourceObject, is_finite, is_integer, locate
 
 OVERFLOW_TOLERANCE = 2.0
 """Boxes reaching this many pixels or fewer beyond the image are clipped: rounding, not a mistake."""

@@ -1,9 +1,10 @@
 """The ways in which four numbers say where a box is, and how each becomes (x, y, width, height) in pixels."""
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 BoxFormat = Literal["xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn"]
 BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
@@ -18,7 +19,7 @@ _NUMBERS = {
     "cxcywh": "centre x, centre y, width, height",
 }
 
-Number = TypeVar("Number", float, np.ndarray)
+Number = TypeVar("Number", float, "np.ndarray")
 
 
 def is_normalised(box_format: BoxFormat) -> bool:

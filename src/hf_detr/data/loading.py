@@ -8,6 +8,7 @@ from datasets import DatasetDict
 
 from .archives import is_archive, unpacked
 from .left_out import say_left_out_files, say_not_found
+from .options import ReadOptions
 from .readers.coco_layouts import COCO_LAYOUTS, COCO_SINGLE_LAYOUT
 from .readers.csv_tables import CSV_LAYOUT
 from .readers.cvat import CVAT_LAYOUT
@@ -22,7 +23,7 @@ from .readers.tables import HUB_NAME, TABLE_LAYOUT, hub_tables, table_splits
 from .readers.via import VIA_LAYOUT
 from .readers.voc import VOC_LAYOUTS
 from .readers.yolo_layouts import YOLO_LAYOUTS
-from .schema import ReadOptions, SourceSplit, locate
+from .schema import SourceSplit, locate
 from .split_checks import datasets_from_splits
 from .splits import with_validation
 from .synthetic import synthetic_split

@@ -7,7 +7,8 @@ import numpy as np
 from .box_checks import Changes, numbers_of, reaches_outside
 from .box_formats import BoxFormat, format_in_words, to_xywh
 from .mistaken_format import MistakenFormat, mistaken_format
-from .schema import DataError, ReadOptions, SourceImage
+from .options import ReadOptions
+from .schema import DataError, SourceImage
 
 PROBLEMS_SHOWN = 3
 """So many of the images that cannot be used are named; the doctor names all."""

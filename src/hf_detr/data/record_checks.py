@@ -7,8 +7,9 @@ from typing import Any
 
 from .box_checks import BoxesOutsideError, Changes, checked_objects
 from .image_headers import ImageHeader, header_or_error
+from .options import ReadOptions
 from .problems import boxes_remedy
-from .schema import DataError, ReadOptions, SourceImage, is_integer, locate
+from .schema import DataError, SourceImage, is_integer, locate
 from .turned_images import as_displayed, drawn_upright, states_stored_size
 
 

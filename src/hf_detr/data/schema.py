@@ -16,7 +16,8 @@ import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 from torch.utils.data import Subset
 
-from .box_formats import BOX_FORMATS, BOX_FORMATS_IN_WORDS, BoxFormat
+from .box_formats import BoxFormat
+from .options import ReadOptions
 
 
 class DataError(ValueError):
@@ -39,33 +40,6 @@ def locate(
     ]
     where = ", ".join(place for place in places if place)
     return DataError(f"{where}: {problem}" if where else problem)
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """What the owner of a data set says about its files, and what may be done to make them usable.
-
-    Attributes:
-        box_format: what the four numbers of every box are, for files whose boxes are not what their layout says; None
-            takes them as the layout says. One of `BOX_FORMATS`.
-        clip_boxes: boxes that reach beyond their image are cut at its edge, and those of which nothing is left are
-            dropped; both are counted in a warning. Without it such a box is an error.
-        skip_unusable: images that cannot be used are left out, counted and listed in a warning; an image goes as a
-            whole, because a picture of which one object is missing teaches that the object is background. Without it
-            they are an error.
-    """
-
-    box_format: BoxFormat | None = None
-    clip_boxes: bool = False
-    skip_unusable: bool = False
-
-    def __post_init__(self) -> None:
-        if self.box_format is not None and self.box_format not in BOX_FORMATS:
-            raise DataError(f"expected a box format that is {BOX_FORMATS_IN_WORDS}; got {self.box_format!r}")
-
-    def format_of(self, item: "SourceObject") -> BoxFormat:
-        """Return what the four numbers of an object's box are to be taken for."""
-        return item.box_format if item.from_outline or self.box_format is None else self.box_format
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from datasets import IterableDataset, IterableDatasetDict
 
 from .images import undecoded
 from .loading import layout_of, load_detection_data
+from .options import ReadOptions
 from .readers.rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
 from .readers.tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
 from .record_checks import check_streamed_record
 from .remarks import say_one_class
-from .schema import DataError, ReadOptions, detection_features, locate
+from .schema import DataError, detection_features, locate
 
 STREAM_SHARDS = 64
 """Into how many parts a set that is no stream by itself is cut, so that ranks and workers can share it."""

@@ -14,7 +14,8 @@ import numpy as np
 from .box_checks import Box, numbers_of, reaches_outside
 from .box_formats import to_xywh
 from .image_headers import ImageHeader
-from .schema import ReadOptions, SourceImage, SourceObject
+from .options import ReadOptions
+from .schema import SourceImage, SourceObject
 
 EXIF_TURNS = {
     5: lambda x, y, w, h, stored: (y, x, h, w),

@@ -12,7 +12,8 @@ from rich.progress import track
 from hf_detr.training.recipe import default_image_size
 
 from ..data.loading import source_splits
-from ..data.schema import ReadOptions, SourceSplit
+from ..data.options import ReadOptions
+from ..data.schema import SourceSplit
 from .box_checks import box_findings, outside_findings, query_findings, with_boxes_as_meant
 from .class_checks import class_counts, class_findings
 from .examined import ExaminedSplit, examined_split

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..data.box_formats import BOX_FORMATS, to_xywh
+from ..data.options import ReadOptions
 from ..data.record_checks import check_record, with_size
-from ..data.schema import DataError, ReadOptions, SourceImage, SourceObject, SourceSplit
+from ..data.schema import DataError, SourceImage, SourceObject, SourceSplit
 from ..data.turned_images import as_displayed, drawn_upright, states_stored_size
 from .findings import Place
 from .image_facts import ImageFacts

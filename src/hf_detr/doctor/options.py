@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_detr.command_line import option
+from hf_detr.data.options import ReadOptions
 from hf_detr.training.options import DATA_HELP, SEED_HELP
 
 
 @dataclass(frozen=True, kw_only=True)
-class DoctorOptions:
+class DoctorOptions(ReadOptions):
     """What `hf-detr doctor` is asked for."""
 
     data: str = option(DATA_HELP)

@@ -14,7 +14,7 @@ from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.processing.sizes import LONGEST_TO_SHORTEST, SHORTEST_EDGE
 from hf_detr.training.recipe import default_image_size, training_arguments
 
-from ..data.schema import ReadOptions
+from ..data.options import ReadOptions
 from .examined import ExaminedSplit
 from .findings import Finding, Severity, finding
 

@@ -21,7 +21,7 @@ def run_evaluation(options: EvaluationOptions) -> dict[str, Any]:
     """
     with process_group(), tempfile.TemporaryDirectory() as scratch:
         with one_rank_first():
-            splits = load_detection_data(options.data, seed=options.seed)
+            splits = load_detection_data(options.data, options.seed, options)
             if options.split not in splits:
                 raise ValueError(f"{options.data} has no split '{options.split}'; it has {', '.join(splits)}")
             detector, image_processor = load_detector(options.model)

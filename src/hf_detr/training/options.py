@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_detr.command_line import option
+from hf_detr.data.options import ReadOptions
 
 from .settings import parse_settings
 
@@ -19,7 +20,7 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions:
+class RunOptions(ReadOptions):
     """What a run is made of. Where a value is None, the recipe chooses (`training_arguments`).
 
     TensorBoard's files are in `output/tensorboard`. `command` is the command line that the model card quotes.
@@ -102,7 +103,7 @@ class TrainOptions(RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationOptions:
+class EvaluationOptions(ReadOptions):
     """What `hf-detr eval` is asked for."""
 
     model: str = option(MODEL_HELP)

@@ -88,12 +88,12 @@ def load_data(options: RunOptions) -> dict[str, Dataset | IterableDataset]:
         ValueError: the options do not fit together.
     """
     if not options.streaming:
-        return load_detection_data(options.data, seed=options.seed)
+        return load_detection_data(options.data, options.seed, options)
     if options.steps is None:
         raise ValueError("a stream has no length: add --steps, the number of optimizer steps")
     if options.augmentation == "strong":
         raise ValueError("--augmentation strong combines pictures of the whole set, which a stream does not have")
-    splits = load_streaming_data(options.data, seed=options.seed)
+    splits = load_streaming_data(options.data, options.seed, options)
     validation = splits["validation"]
     # Evaluation needs all objects at once; the rows go to the cache on disk.
     stored = Dataset.from_generator(_rows_of, gen_kwargs={"stream": validation}, features=validation.features)

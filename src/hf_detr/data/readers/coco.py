@@ -15,8 +15,9 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..options import ReadOptions
 from ..remarks import in_short
-from ..schema import ReadOptions, SourceImage, SourceObject, SourceSplit, locate
+from ..schema import SourceImage, SourceObject, SourceSplit, locate
 from ..split_checks import dataset_from_split
 from .folder import DataFolder
 from .shapes import box_of_segmentation
