@@ -445,7 +445,7 @@ def test_the_best_score_is_the_target_and_grows_with_the_fit(classification: str
     fit = torch.tensor([quality, 1.0], dtype=torch.float64).view(1, 1, 2)  # a perfect box: nothing is stretched
 
     def terms(probability: Tensor) -> tuple[Tensor, Tensor]:
-        target, weight = SIGMOID_LOSSES[classification].at_objects(probability, fit, 0.25)
+        target, weight = SIGMOID_LOSSES[classification].at_objects(probability, lambda: fit, 0.25)
         return target, weight * torch.nn.functional.binary_cross_entropy(probability, target, reduction="none")
 
     at_score = torch.full_like(fit, score)

@@ -136,7 +136,7 @@ def key_mask(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask[:, None, None, :]
 
 
-class SelfAttention(DenseAttention):
+class PlacedSelfAttention(DenseAttention):
     """Attention among tokens or queries; positions are added to queries and keys, not to values."""
 
     def __init__(self, config: HfDetrConfig, num_heads: int):
@@ -150,9 +150,18 @@ class SelfAttention(DenseAttention):
         placed = states + position
         return self.q_proj(placed), self.k_proj(placed), self.v_proj(states)
 
-    def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    def update(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, Q, D) states and positions, mask as in `attend` → ((B, Q, D) update, weights or None)."""
-        return self.attend(*map(self.split_heads, self.project(states, position)), mask)
+        query, key, value = map(self.split_heads, self.project(states, position))
+        return self.attend(query, key, value, mask)
+
+
+class SelfAttention(PlacedSelfAttention):
+    """Attention among queries."""
+
+    def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """As `update`."""
+        return self.update(states, position, mask)
 
 
 class CrossAttention(DenseAttention):
@@ -170,10 +179,11 @@ class CrossAttention(DenseAttention):
         """(B, Q, D) states → ((B, Q, D) update, (B, N, Q, S) weights or None). The references are not used."""
         query = self.q_proj(states + position.embedding)
         key, value = self.k_proj(memory.content + memory.position), self.v_proj(memory.content)
-        return self.attend(*map(self.split_heads, (query, key, value)), key_mask(memory.mask))
+        query, key, value = map(self.split_heads, (query, key, value))
+        return self.attend(query, key, value, key_mask(memory.mask))
 
 
-class DenseMemorySelfAttention(SelfAttention):
+class DenseMemorySelfAttention(PlacedSelfAttention):
     """Dense attention among the tokens of the memory."""
 
     def __init__(self, config: HfDetrConfig):
@@ -181,4 +191,4 @@ class DenseMemorySelfAttention(SelfAttention):
 
     def forward(self, states: Tensor, position: Tensor, grid: None, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """(B, S, D) states and positions → (update, weights or None). The grid is not used."""
-        return super().forward(states, position, key_mask(memory.mask))
+        return self.update(states, position, key_mask(memory.mask))

@@ -3,7 +3,7 @@
 Shapes: B batch, C channels, H and W rows and columns of a map, D transformer width.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,14 @@ from transformers.utils import is_timm_available, requires_backends
 
 from .configuration import HfDetrConfig
 from .position import POSITION_EMBEDDINGS
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
+
+# Set on patch embeddings, so that they take sides that are no multiple of the patch.
+_PADS_PATCHES = "dynamic_img_pad"
+# Set on tensors, so that transformers does not initialise them.
+_INITIALISED = "_is_hf_initialized"
 
 # Transformers of fixed input size need to be told that ours varies.
 _VARIABLE_SIZE_ARGUMENTS = {
@@ -54,7 +62,7 @@ class Backbone(nn.Module):
         self.num_channels = config.num_channels
         self.body = create_body(config, num_maps=max(1, config.num_feature_levels - 1))
         self.freeze()
-        self.channels = self.body.feature_info.channels()
+        self.channels = feature_info(self.body).channels()
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         self.norms = None
         if config.backbone_output_norm:
@@ -72,7 +80,7 @@ class Backbone(nn.Module):
         """
         if self.frozen_stages < 0:
             return
-        stages = [info["module"] for info in self.body.feature_info.info if info["reduction"] > 2]
+        stages = [info["module"] for info in feature_info(self.body).info if info["reduction"] > 2]
         if self.frozen_stages > len(stages):
             raise ValueError(f"frozen_stages={self.frozen_stages}: this backbone has {len(stages)} stages.")
         # timm joins the names of nested modules by "." or "_", depending on how it cuts the model
@@ -100,8 +108,10 @@ class Backbone(nn.Module):
         for projection in self.projections:
             if isinstance(projection, nn.Conv2d):
                 init.kaiming_uniform_(projection.weight, a=5**0.5)
-            else:
-                init.xavier_uniform_(projection[0].weight)
+                continue
+            for layer in projection.children():
+                if isinstance(layer, nn.Conv2d):
+                    init.xavier_uniform_(layer.weight)
 
     def feature_maps(self, pixel_values: Tensor) -> list[Tensor]:
         """(B, 3, height, width) images → raw maps (B, C, H, W), finest first."""
@@ -122,7 +132,7 @@ class Backbone(nn.Module):
             pixel_mask: (B, height, width), true on real pixels, or None when no image is padded.
         """
         raw_maps = self.feature_maps(pixel_values)
-        features = []
+        features: list[FeatureMap] = []
         for level, projection in enumerate(self.projections):
             if level < len(raw_maps):
                 source = raw_maps[level]
@@ -134,6 +144,20 @@ class Backbone(nn.Module):
             mask = resize_mask(pixel_mask, content)
             features.append(FeatureMap(content, mask, self.position_embedding(content, mask)))
         return features, raw_maps
+
+
+def feature_info(body: nn.Module) -> "FeatureInfo":
+    """Return what timm tells about the maps of a feature extractor.
+
+    Raises:
+        ValueError: the module is no feature extractor of timm.
+    """
+    from timm.models import FeatureInfo
+
+    info = body.feature_info
+    if not isinstance(info, FeatureInfo):
+        raise ValueError(f"{type(body).__name__} does not say which maps it gives.")
+    return info
 
 
 def is_frozen(module: nn.Module) -> bool:
@@ -167,7 +191,7 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
     import timm
     from timm.layers import freeze_batch_norm_2d
 
-    arguments = {}
+    arguments: dict[str, Any] = {}
     for family, family_arguments in _VARIABLE_SIZE_ARGUMENTS.items():
         if config.backbone.startswith(family):
             arguments.update(family_arguments)
@@ -196,8 +220,8 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise ValueError(f"backbone='{config.backbone}' gives no feature maps through timm: {error}") from error
     for module in body.modules():
-        if hasattr(module, "dynamic_img_pad"):  # patch embeddings refuse sides that are no multiple of the patch
-            module.dynamic_img_pad = True
+        if hasattr(module, _PADS_PATCHES):
+            setattr(module, _PADS_PATCHES, True)
     if config.freeze_batch_norm:
         body = freeze_batch_norm_2d(body)
         open_residual_branches(body)
@@ -212,8 +236,9 @@ def open_residual_branches(body: nn.Module) -> None:
     good in a model that loads no weights. At 0.2 the untrained maps of 152 layers stay as large as those of 50.
     """
     for module in body.modules():
-        if hasattr(module, "running_var") and not module.weight.is_meta and not module.weight.any():
-            nn.init.constant_(module.weight, 0.2)
+        scale = module.weight if hasattr(module, "running_var") else None
+        if isinstance(scale, Tensor) and not scale.is_meta and not scale.any():
+            nn.init.constant_(scale, 0.2)
 
 
 def mark_initialised(body: nn.Module) -> None:
@@ -223,4 +248,4 @@ def mark_initialised(body: nn.Module) -> None:
     """
     for tensor in [*body.parameters(), *body.buffers()]:
         if tensor.device != torch.device("meta"):
-            tensor._is_hf_initialized = True
+            setattr(tensor, _INITIALISED, True)

@@ -19,46 +19,48 @@ from torch.nn import functional as F
 from .configuration import HfDetrConfig
 from .supervision import MatchedGroup
 
+Quality = Callable[[], Tensor]
 
-def focal(probability: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+
+def focal(probability: Tensor, quality: Quality, alpha: float) -> tuple[Tensor, Tensor]:
     """Lin et al. 2017, gamma 2: target 1, weight alpha (1 - p)^2."""
     return torch.ones_like(probability), alpha * (1 - probability) ** 2
 
 
-def varifocal(probability: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def varifocal(probability: Tensor, quality: Quality, alpha: float) -> tuple[Tensor, Tensor]:
     """VarifocalNet (Zhang et al. 2021): target and weight q; like the background where q = 0.
 
     The paper's alpha, 0.75, is the complement of that of the focal loss.
     """
-    return quality, torch.where(quality > 0, quality, (1 - alpha) * probability**2)
+    target = quality()
+    return target, torch.where(target > 0, target, (1 - alpha) * probability**2)
 
 
-def matchability(probability: Tensor, quality: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def matchability(probability: Tensor, quality: Quality, alpha: float) -> tuple[Tensor, Tensor]:
     """DEIM (Huang et al. 2025), gamma 1.5: target q^gamma, weight 1.
 
     Unlike varifocal loss it keeps teaching objects whose box hardly fits.
     """
-    return quality**1.5, torch.ones_like(probability)
+    return quality() ** 1.5, torch.ones_like(probability)
 
 
 class SigmoidLoss(NamedTuple):
     """A classification loss with a sigmoid per class.
 
     Attributes:
-        at_objects: (p, IoU of the object's box or 0, alpha), each (L, B, T) → target and weight of its logit.
+        at_objects: (p, what gives the IoU of the object's box or 0, alpha) → target and weight of its logit; all of
+            them are (L, B, T). A loss that does not ask for overlaps does not pay for them.
         balanced: whether the weight of the background, p^gamma, is multiplied by 1 - alpha.
         gamma: its exponent.
-        uses_quality: whether the IoU is asked for.
     """
 
-    at_objects: Callable[[Tensor, Tensor | None, float], tuple[Tensor, Tensor]]
+    at_objects: Callable[[Tensor, Quality, float], tuple[Tensor, Tensor]]
     balanced: bool
     gamma: float
-    uses_quality: bool = True
 
 
 SIGMOID_LOSSES = {
-    "focal": SigmoidLoss(focal, balanced=True, gamma=2.0, uses_quality=False),
+    "focal": SigmoidLoss(focal, balanced=True, gamma=2.0),
     "varifocal": SigmoidLoss(varifocal, balanced=True, gamma=2.0),
     "matchability": SigmoidLoss(matchability, balanced=False, gamma=1.5),
 }
@@ -127,8 +129,10 @@ def sigmoid_loss(group: MatchedGroup, config: HfDetrConfig) -> Tensor:
     elsewhere = BackgroundSum.apply(group.predictions.logits.flatten(0, 1), kind.gamma, supervised)
 
     logits = group.matched_logits()
-    # the focal loss asks for no overlaps, so none are computed for it
-    quality = group.qualities().where(group.matched, 0.0) if kind.uses_quality else None
+
+    def quality() -> Tensor:
+        return group.qualities().where(group.matched, 0.0)
+
     target, weight = kind.at_objects(logits.sigmoid(), quality, config.focal_alpha)
     found = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     # where, not a product: a padded slot may hold a NaN

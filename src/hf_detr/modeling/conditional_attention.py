@@ -30,7 +30,8 @@ class ConditionalSelfAttention(DenseAttention):
 
     def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, Q, D) states and positions, mask as in `attend` → ((B, Q, D) update, weights or None)."""
-        return self.attend(*map(self.split_heads, self.project(states, position)), mask)
+        query, key, value = map(self.split_heads, self.project(states, position))
+        return self.attend(query, key, value, mask)
 
 
 class ConditionalCrossAttention(DenseAttention):

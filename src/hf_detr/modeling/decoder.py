@@ -88,6 +88,7 @@ class FixedPosition(nn.Module):
         self, layer_index: int, states: Tensor, reference_points: Tensor | None, queries: Queries, memory: Memory
     ) -> Tensor:
         """→ (B, Q, D)."""
+        assert queries.position is not None  # the queries of this choice are made with positions
         return queries.position
 
 
@@ -131,7 +132,9 @@ class Decoder(nn.Module):
         self.refine_per_layer = config.box_refinement == "per_layer"
         self.look_forward_twice = config.box_refinement == "look_forward_twice"
 
-    def place(self, index: int, states: Tensor, reference: Tensor | None, queries: Queries, memory: Memory):
+    def place(
+        self, index: int, states: Tensor, reference: Tensor | None, queries: Queries, memory: Memory
+    ) -> QueryPosition:
         """The position of the queries in layer `index`."""
         embedding = self.position(index, states, reference, queries, memory)
         spatial = None if self.spatial is None else self.spatial(index, states, reference)

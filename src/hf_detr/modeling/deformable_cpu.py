@@ -31,7 +31,7 @@ HALF = np.float32(0.5)
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Machine code, made at the first call and kept on disk for the next process where a folder can be written."""
     # Sums may be reordered into vectors, but NaN and infinity keep their meaning.
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz"}}
     try:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # neither the package nor the home folder can be written

@@ -97,4 +97,4 @@ class HfDetrModel(HfDetrPreTrainedModel):
         if output_attentions and self.config._attn_implementation != "eager":
             logger.warning_once("output_attentions=True needs attn_implementation='eager'; no weights are returned.")
             output_attentions = False
-        return output_attentions, output_hidden_states
+        return bool(output_attentions), bool(output_hidden_states)

@@ -58,7 +58,7 @@ def flatten_levels(features: list[FeatureMap]) -> Memory:
     content = torch.cat([feature.content.flatten(2).transpose(1, 2) for feature in features], dim=1)
     position = torch.cat([feature.position.flatten(1, 2) for feature in features], dim=1)
     masks = [feature.mask.flatten(1) for feature in features if feature.mask is not None]
-    shapes = [tuple(feature.content.shape[-2:]) for feature in features]
+    shapes = [(feature.content.shape[-2], feature.content.shape[-1]) for feature in features]
     ratios = torch.stack([valid_ratio(feature) for feature in features], dim=1)
     return Memory(content, position, torch.cat(masks, dim=1) if masks else None, shapes, ratios)
 
@@ -107,17 +107,16 @@ class Encoder(nn.Module):
         if self.level_embedding is not None:
             init.normal_(self.level_embedding)
 
-    def embed_levels(self, memory: Memory) -> Tensor:
-        """(B, S, D) positions with the embedding of each token's level added."""
-        sizes = [height * width for height, width in memory.spatial_shapes]
-        levels = [row.expand(size, -1) for row, size in zip(self.level_embedding, sizes, strict=True)]
-        return memory.position + torch.cat(levels)
-
     def place(self, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """(B, S, D) positions of the tokens, and (B, S, 2) the centres of their cells where the layers need them."""
+        """(B, S, D) positions of the tokens, and (B, S, 2) the centres of their cells where the layers need them.
+
+        Where levels have embeddings, that of each token's level is added to its position.
+        """
         if self.level_embedding is None:
             return memory.position, None
-        return self.embed_levels(memory), token_grid(memory)
+        sizes = [height * width for height, width in memory.spatial_shapes]
+        levels = [row.expand(size, -1) for row, size in zip(self.level_embedding, sizes, strict=True)]
+        return memory.position + torch.cat(levels), token_grid(memory)
 
     def forward(
         self, features: list[FeatureMap], output_hidden_states: bool = False, output_attentions: bool = False

@@ -40,6 +40,7 @@ def cross_entropy(group: MatchedGroup, config: HfDetrConfig) -> Tensor:
     weights = logits.new_ones(logits.shape[-1])
     weights[no_object] = config.eos_coefficient
     losses = F.cross_entropy(logits.flatten(0, 2), classes.flatten(), weights, reduction="none")
+    total: Tensor | float
     if group.num_images is None:
         total = weights[classes].flatten(1).sum(-1)
     else:
@@ -127,7 +128,8 @@ class Criterion:
             num_images: the images that `num_boxes` was counted over; None for this batch.
         """
         matched_groups = [self.match(group, num_boxes, num_images) for group in groups]
-        total, terms = matched_groups[0].predictions.boxes.new_zeros(()), {}
+        total = matched_groups[0].predictions.boxes.new_zeros(())
+        terms: dict[str, Tensor] = {}
         for group, matched in zip(groups, matched_groups, strict=True):
             for name, term in TERMS.items():
                 if not term.needs(group):

@@ -56,9 +56,10 @@ class HungarianMatcher:
             repeat, slot = divmod(rows, max(count, 1))
             query_index[layer, image, repeat, slot] = queries
             matched[layer, image, repeat, slot] = True
-        query_index, matched = (values.reshape(layers, batch, -1) for values in (query_index, matched))
-        device = logits.device
-        return Matches(torch.from_numpy(query_index).to(device), torch.from_numpy(matched).to(device))
+        rows_of_all, found = (
+            torch.from_numpy(values.reshape(layers, batch, -1)).to(logits.device) for values in (query_index, matched)
+        )
+        return Matches(rows_of_all, found)
 
     def costs(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
         """(L, B, T, Q) cost of matching each object with each query of its own image.
@@ -94,7 +95,7 @@ class HungarianMatcher:
         if finite.all():
             return costs
         # rows beyond an image's own objects are padding and always finite with finite predictions
-        images = [targets.image_id(image) for image in np.flatnonzero(~finite.all(axis=(0, 2, 3)))]
+        images = [targets.image_id(image) for image in np.flatnonzero(~finite.all(axis=(0, 2, 3))).tolist()]
         logger.warning(
             "Predictions for image ids %s are not finite (NaN or infinite); matched at the highest cost.", images
         )

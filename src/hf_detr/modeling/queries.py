@@ -101,7 +101,7 @@ class LearnedQueries(nn.Module):
         """(Q, 2 or 4) references in [0, 1], or None."""
         if self.reference_box is not None:
             logits = self.reference_box.weight
-        elif self.reference_point is not None:
+        elif self.reference_point is not None and self.position is not None:
             logits = self.reference_point(self.position.weight)
         else:
             return None
@@ -109,13 +109,14 @@ class LearnedQueries(nn.Module):
 
     def forward(self, memory: Memory, targets: Targets | None = None) -> Queries:
         """The queries, expanded to the batch of the memory. The targets are not used."""
-
-        def expand(rows: Tensor | None) -> Tensor | None:
-            return None if rows is None else rows.expand(memory.content.shape[0], -1, -1)
-
+        batch = memory.content.shape[0]
         if self.content is None:
             content = memory.content.new_zeros(self.num_queries, self.width)
         else:
             content = self.content.weight
-        position = None if self.position is None else self.position.weight
-        return Queries(expand(content), expand(position), expand(self.references()))
+        references = self.references()
+        return Queries(
+            content.expand(batch, -1, -1),
+            None if self.position is None else self.position.weight.expand(batch, -1, -1),
+            None if references is None else references.expand(batch, -1, -1),
+        )

@@ -137,6 +137,7 @@ def _read_annotation(annotation: Any, name: str) -> ImageObjects:
     if columns is None:  # something is wrong, or given in numbers other than Python's
         items = [_read_object(item, f"{where}, object {index}") for index, item in enumerate(items)]
         columns = _plain_columns(items)
+        assert columns is not None  # every object has just been read
     return ImageObjects(image_id, **columns, segmentations=[item.get("segmentation") for item in items])
 
 
@@ -267,10 +268,11 @@ def _rasterise(segmentation: Any, height: int, width: int, where: str) -> np.nda
     if isinstance(segmentation, Mapping):
         if list(segmentation.get("size", [])) != [height, width] or "counts" not in segmentation:
             raise ValueError(f"{where} must be run lengths of size {[height, width]}, got {segmentation!r}.")
-        is_compressed = isinstance(segmentation["counts"], str | bytes)
+        run_lengths: Any = segmentation  # pycocotools looks into it
+        is_compressed = isinstance(run_lengths["counts"], str | bytes)
         try:
             return coco_mask.decode(
-                segmentation if is_compressed else coco_mask.frPyObjects(segmentation, height, width)
+                run_lengths if is_compressed else coco_mask.frPyObjects(run_lengths, height, width)
             )
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where} does not hold valid run lengths: {error}") from error

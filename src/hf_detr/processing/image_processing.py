@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import BatchFeature
+from transformers import BaseImageProcessor, BatchFeature
 from transformers.image_processing_backends import PilBackend, TorchvisionBackend
 from transformers.image_transforms import group_images_by_shape, reorder_images
 from transformers.image_utils import (
@@ -30,7 +30,7 @@ from .image_reading import named_images, read_image
 from .model_settings import classification_of, pixel_statistics
 from .pixels import normalise, on_canvas, pixel_mask, resize_with_pillow
 from .post_processing import Classification, detect_objects
-from .sizes import LONGEST_EDGE, canvas_sizes, published_size, resized_size
+from .sizes import LONGEST_EDGE, canvas_sizes, published_size, resized_size, size_of
 
 _SIZE_FORMS = (
     {"shortest_edge", "longest_edge"},
@@ -64,7 +64,7 @@ class HfDetrImageProcessorKwargs(ImagesKwargs, total=False):
     return_segmentation_masks: bool | None
 
 
-class _DetectionProcessing:
+class DetectionProcessing(BaseImageProcessor):
     """Everything the two backends share; a backend only adds how images are resized."""
 
     valid_kwargs = HfDetrImageProcessorKwargs
@@ -79,7 +79,9 @@ class _DetectionProcessing:
     do_rescale = True
     do_normalize = True
     do_pad = True
-    classification = "softmax"
+    classification: Classification = "softmax"
+    pad_size: SizeDict | None
+    size_divisor: int | None
     return_segmentation_masks = False
     allocation: ClassVar[Callable[[], AbstractContextManager[None]]] = nullcontext
     """The context in which images become tensors. The package puts one here that keeps freed memory for the next."""
@@ -89,7 +91,8 @@ class _DetectionProcessing:
         unknown = [key for key in kwargs if key not in known and key not in _BOOKKEEPING_KEYS and key[0] != "_"]
         if unknown:
             raise ValueError(f"{type(self).__name__} has no setting {unknown}; it has {sorted(known)}.")
-        super().__init__(**{key: value for key, value in kwargs.items() if key in known})
+        settings: dict[str, Any] = {key: value for key, value in kwargs.items() if key in known}
+        super().__init__(**settings)
 
     @classmethod
     def for_config(cls, config: Any, size: int | Mapping[str, int] | None = None, **settings: Any) -> Self:
@@ -112,7 +115,7 @@ class _DetectionProcessing:
             ValueError: an unknown setting, a meaningless value, or pretrained weights that timm does not know.
         """
         mean, std = pixel_statistics(config)
-        derived = {
+        derived: dict[str, Any] = {
             "classification": classification_of(config),
             "do_convert_rgb": getattr(config, "num_channels", 3) == 3,
             "image_mean": mean,
@@ -123,7 +126,7 @@ class _DetectionProcessing:
         return cls(**(derived | settings))
 
     @classmethod
-    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs):
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Self:
         """A processor from a saved dictionary: its own, or that of a published DETR-family checkpoint."""
         return super().from_dict(_translate_published(image_processor_dict, cls.valid_kwargs), **kwargs)
 
@@ -158,7 +161,7 @@ class _DetectionProcessing:
         Raises:
             ValueError: an image or annotation that cannot be read as described; the message names it.
         """
-        with self.allocation():
+        with type(self).allocation():
             return super().preprocess(images, annotations, **kwargs)
 
     def pad(
@@ -187,7 +190,7 @@ class _DetectionProcessing:
         shapes = [tuple(image.shape) for image in tensors]
         if not shapes or any(len(shape) != 3 for shape in shapes) or len({shape[0] for shape in shapes}) > 1:
             raise ValueError(f"images: expected (C, h, w) each, with equally many channels, got shapes {shapes}.")
-        sizes = [shape[1:] for shape in shapes]
+        sizes = [size_of(image) for image in tensors]
         wanted = SizeDict(**dict(pad_size)) if pad_size is not None else self.pad_size
         canvases = canvas_sizes(
             sizes, SizeDict(**dict(self.size)) if self.do_resize else None, wanted, self.size_divisor
@@ -205,7 +208,7 @@ class _DetectionProcessing:
         input_data_format: str | ChannelDimension | None = None,
         device: str | torch.device | None = None,
         name: str = "image",
-        **kwargs,
+        **kwargs: Any,
     ) -> Tensor:
         """One image → (C, h, w) uint8, or float32 if it came as floats; on the 0..255 scale unless left unscaled."""
         return read_image(image, name, do_convert_rgb, do_rescale, input_data_format, device)
@@ -249,10 +252,11 @@ class _DetectionProcessing:
     def _standardize_kwargs(
         self,
         size: Any = None,
+        *args: Any,
         max_size: int | None = None,
         size_divisor: int | None = None,
         classification: str | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> dict[str, Any]:
         if isinstance(size, int) and not kwargs.get("default_to_square"):
             size = {"shortest_edge": size, "longest_edge": LONGEST_EDGE if max_size is None else max_size}
@@ -260,7 +264,7 @@ class _DetectionProcessing:
             if not isinstance(size, dict | SizeDict) or "shortest_edge" not in size:
                 raise ValueError(f"max_size={max_size} needs a size with a shortest edge, got size={size}.")
             size = {"shortest_edge": size["shortest_edge"], "longest_edge": max_size}
-        settings = super()._standardize_kwargs(size=size, **kwargs)
+        settings = super()._standardize_kwargs(size, *args, **kwargs)
         if settings["size"] is not None:
             _check_size(settings["size"])
         if size_divisor is not None and size_divisor < 1:
@@ -272,7 +276,10 @@ class _DetectionProcessing:
         # max_size now lives in size, and must not stay behind as a second source
         return settings | {"max_size": None, "size_divisor": size_divisor, "classification": classification}
 
-    def _preprocess_image_like_inputs(self, images: ImageInput, annotations: Any, **kwargs) -> BatchFeature:
+    # The annotations are not optional here: `preprocess` always passes them on.
+    def _preprocess_image_like_inputs(  # type: ignore[override]
+        self, images: ImageInput, annotations: Any, **kwargs: Any
+    ) -> BatchFeature:
         named = list(named_images(images))
         if not named:
             raise ValueError("images: expected at least one image, got an empty list.")
@@ -296,9 +303,9 @@ class _DetectionProcessing:
         disable_grouping: bool | None,
         return_segmentation_masks: bool | None,
         return_tensors: str | None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BatchFeature:
-        original_sizes = [tuple(image.shape[-2:]) for image in images]
+        original_sizes = [size_of(image) for image in images]
         sizes = [resized_size(original, size) for original in original_sizes] if do_resize else original_sizes
         canvases = canvas_sizes(sizes, size if do_resize else None, pad_size, size_divisor) if do_pad else sizes
         if return_tensors is not None and len(set(canvases)) > 1:
@@ -322,8 +329,15 @@ class _DetectionProcessing:
             batch["labels"] = [BatchFeature(label, tensor_type=return_tensors) for label in labels]
         return batch
 
+    def _resize_images(
+        self, images: list[Tensor], size: SizeDict, resample: PILImageResampling | int, disable_grouping: bool | None
+    ) -> list[Tensor]:
+        """Resize pictures (C, h, w), uint8 or float32."""
+        raise NotImplementedError
 
-class HfDetrImageProcessor(_DetectionProcessing, TorchvisionBackend):
+
+# The steps that `DetectionProcessing` replaces have other signatures in transformers' backends: hence "misc".
+class HfDetrImageProcessor(DetectionProcessing, TorchvisionBackend):  # type: ignore[misc]
     """Image processor of every model of the family; resizes with torchvision, on `device` if one is given.
 
     Args:
@@ -351,18 +365,18 @@ class HfDetrImageProcessor(_DetectionProcessing, TorchvisionBackend):
     ) -> list[Tensor]:
         groups, positions = group_images_by_shape(images, disable_grouping=disable_grouping)
         for key, stacked in groups.items():
-            height, width = resized_size(tuple(stacked.shape[-2:]), size)
+            height, width = resized_size(size_of(stacked), size)
             groups[key] = self.resize(stacked, SizeDict(height=height, width=width), resample=resample)
-        return reorder_images(groups, positions)
+        return list(reorder_images(groups, positions))
 
 
-class HfDetrImageProcessorPil(_DetectionProcessing, PilBackend):
+class HfDetrImageProcessorPil(DetectionProcessing, PilBackend):  # type: ignore[misc]
     """`HfDetrImageProcessor` that resizes with Pillow, on the CPU; same settings, same results to 1/255."""
 
     def _resize_images(
         self, images: list[Tensor], size: SizeDict, resample: PILImageResampling | int, disable_grouping: bool | None
     ) -> list[Tensor]:
-        return [resize_with_pillow(image, resized_size(tuple(image.shape[-2:]), size), resample) for image in images]
+        return [resize_with_pillow(image, resized_size(size_of(image), size), resample) for image in images]
 
 
 # --- settings

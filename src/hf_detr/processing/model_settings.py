@@ -31,7 +31,8 @@ def pixel_statistics(config: Any) -> tuple[list[float], list[float]]:
         ValueError: timm knows the backbone, but not the pretrained weights that its name or `backbone_kwargs` ask for.
     """
     mean, std = _pretrained_statistics(config.backbone, getattr(config, "backbone_kwargs", None) or {})
-    return tuple(_for_channels(values, getattr(config, "num_channels", 3)) for values in (mean, std))
+    channels = getattr(config, "num_channels", 3)
+    return _for_channels(mean, channels), _for_channels(std, channels)
 
 
 def _pretrained_statistics(backbone: str, arguments: Mapping[str, Any]) -> tuple[Sequence[float], Sequence[float]]:

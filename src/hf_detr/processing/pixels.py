@@ -4,6 +4,7 @@ Sizes are always (height, width).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -37,17 +38,18 @@ def normalise(
     do_normalize: bool | None,
     image_mean: float | Sequence[float],
     image_std: float | Sequence[float],
-    **kwargs,
+    **kwargs: Any,
 ) -> Tensor | list[Tensor]:
     """Each image in the top left of a zero canvas, rescaled and normalised in place as `pixels * scale + offset`."""
     channels, device = images[0].shape[0], images[0].device
     changes = do_rescale or do_normalize
     keeps_bytes = not changes and all(image.dtype == torch.uint8 for image in images)
-    unwritten = {"dtype": torch.uint8 if keeps_bytes else torch.float32, "device": device}
+    dtype = torch.uint8 if keeps_bytes else torch.float32
+    batch: Tensor | list[Tensor]
     if as_batch:
-        batch = torch.empty((len(images), channels, *canvases[0]), **unwritten)
+        batch = torch.empty((len(images), channels, *canvases[0]), dtype=dtype, device=device)
     else:
-        batch = [torch.empty((channels, *canvas), **unwritten) for canvas in canvases]
+        batch = [torch.empty((channels, *canvas), dtype=dtype, device=device) for canvas in canvases]
     mean, std = (image_mean, image_std) if do_normalize else (0.0, 1.0)
     scale, offset = _scale_and_offset(channels, rescale_factor if do_rescale else 1.0, mean, std)
     scale, offset = scale.to(device), offset.to(device)
@@ -69,9 +71,9 @@ def _bands(height: int, device: torch.device) -> list[slice]:
 
 
 def _scale_and_offset(
-    channels: int, rescale_factor: float, mean: float | Sequence[float], std: float | Sequence[float]
+    channels: int, rescale_factor: float, image_mean: float | Sequence[float], image_std: float | Sequence[float]
 ) -> tuple[Tensor, Tensor]:
-    mean, std = (torch.tensor(value, dtype=torch.float64).reshape(-1, 1, 1) for value in (mean, std))
+    mean, std = (torch.tensor(value, dtype=torch.float64).reshape(-1, 1, 1) for value in (image_mean, image_std))
     if any(len(value) not in (1, channels) for value in (mean, std)) or (std == 0).any():
         raise ValueError(
             f"image_mean and image_std must each have 1 or {channels} values and no zero in image_std, "
