@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import torch
 from PIL import Image
@@ -212,6 +213,33 @@ def test_images_that_cannot_be_read_are_named(trained: Path, coco_folder: Path, 
     assert result.exit_code == 1
     assert str(broken) in result.stderr
     assert [row["file_name"] for row in json.loads((output / "failed.json").read_text())] == [str(broken)]
+
+
+def test_a_picture_that_pillow_refuses_for_its_size_is_named(
+    trained: Path, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 9000)  # pictures have 19200 pixels, more than twice as many
+    expected = (".png", "160x120 pixels are more than the 18,000 that Pillow opens", "make the picture smaller")
+    assert_refused(run("train", "--data", coco_folder, "--output", tmp_path / "new"), *expected)
+    assert_refused(run("eval", "--model", trained, "--data", coco_folder), *expected)
+    [path, *_] = sorted((coco_folder / "val").iterdir())
+    result = run("predict", path, "--model", trained, "--output", tmp_path / "found")
+    [line, *_] = [line for line in result.stderr.splitlines() if "hf-detr: " in line]
+    assert all(text in line for text in (path.name, *expected))
+
+
+def test_a_picture_that_pillow_warns_of_is_used_and_named(
+    trained: Path, coco_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 10_000)
+    [path, *_] = sorted((coco_folder / "val").iterdir())
+    result = run("predict", path, "--model", trained, "--output", tmp_path / "found")
+    assert result.exit_code == 0, result.output
+    warned = [line for line in result.stderr.splitlines() if "arning" in line]
+    assert warned == [
+        f"hf-detr: warning: {path}: 160x120 pixels take 0 MB of memory whenever this picture is read; "
+        "make it smaller or cut it into tiles"
+    ]
 
 
 def test_a_folder_without_a_model_is_refused(coco_folder: Path, tmp_path: Path):

@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -22,7 +24,8 @@ def clear_errors() -> Iterator[None]:
         warnings.simplefilter("ignore")
         logging.set_verbosity_error()
     try:
-        yield
+        with plain_warnings():
+            yield
     except (ValueError, OSError) as error:
         report_once(without_traceback(str(error)))
         raise typer.Exit(2) from error
@@ -33,6 +36,26 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         report_once("interrupted")
         raise typer.Exit(130) from error
+
+
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Show warnings of this package as lines of their own, without a place in its code.
+
+    Those of Pillow are left out: they name no file. What matters of them is in our own, see `LargePictureWarning`.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        show = warnings.showwarning
+
+        def show_plainly(message: Any, category: Any, filename: str, *place: Any, **where: Any) -> None:
+            if issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parent):
+                typer.echo(f"hf-detr: warning: {message}", err=True)
+            else:
+                show(message, category, filename, *place, **where)
+
+        warnings.showwarning = show_plainly
+        yield
 
 
 def without_traceback(message: str) -> str:

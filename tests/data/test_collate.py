@@ -232,7 +232,7 @@ def test_sixteen_bit_files_are_scaled():
 
 @pytest.mark.parametrize("picture", [Image.new("F", (4, 4), 0.5), Image.new("I", (4, 4), 70_000)])
 def test_other_deep_pixels_are_refused(picture):
-    with pytest.raises(DataError, match="image id 5: expected 8 or 16 bits a pixel"):
+    with pytest.raises(DataError, match=r"image id 5: .*expected 8 or 16 bits a pixel"):
         decode_image(picture, image_id=5)
 
 

@@ -107,7 +107,7 @@ def test_missing_images(data: DataFolder):
     [
         (lambda content: content[: len(content) // 2], "truncated"),
         (lambda content: b"", "empty"),
-        (lambda content: b"<html>404</html>", "no image format"),
+        (lambda content: b"<html>404</html>", "no picture format"),
     ],
 )
 def test_unreadable_images(data: DataFolder, spoil: Callable[[bytes], bytes], words: str):

@@ -8,10 +8,9 @@ from typing import Any
 
 import PIL.Image
 
+from ..processing.image_files import EXIF_ORIENTATION, open_picture
 from .schema import DataError, SourceImage, locate
 from .threads import in_threads
-
-EXIF_ORIENTATION = PIL.Image.ExifTags.Base.Orientation
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ def read_header(image: Path | dict[str, Any], image_id: Any = None) -> ImageHead
     if isinstance(image, Path) and not image.is_file():
         raise locate("the image file does not exist", source, image_id)
     try:
-        with PIL.Image.open(content) as picture:
+        with open_picture(content, str(source)) as picture:
             return header_of(picture)
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise locate(f"expected an image, but its header cannot be read ({error})", source, image_id) from error
 
 

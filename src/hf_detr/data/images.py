@@ -7,20 +7,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import datasets
-import numpy as np
 import PIL.Image
-import PIL.ImageOps
 from datasets import Dataset
 
-from .image_headers import EXIF_ORIENTATION
+from ..processing.image_files import HEIF_SUFFIXES, displayed_picture, open_picture
 from .schema import locate
-
-try:  # with this package installed, Pillow opens the pictures of Apple's cameras
-    from pillow_heif import register_heif_opener
-
-    register_heif_opener()
-except ImportError:
-    pass
 
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow knows by their names, but that hold vectors, films or tables, or that need another program."""
@@ -28,17 +19,21 @@ NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 
 def _image_suffixes() -> frozenset[str]:
     PIL.Image.init()
-    return frozenset({".mpo"}) | frozenset(  # JPEGs of several pictures, which Pillow opens as JPEG
-        suffix
-        for suffix, kind in PIL.Image.registered_extensions().items()
-        if kind in PIL.Image.OPEN and kind not in NO_PICTURES
+    # Pillow opens JPEGs of several pictures as JPEG. HEIF needs pillow-heif; without it, the error says so.
+    return (
+        frozenset({".mpo"})
+        | HEIF_SUFFIXES
+        | frozenset(
+            suffix
+            for suffix, kind in PIL.Image.registered_extensions().items()
+            if kind in PIL.Image.OPEN and kind not in NO_PICTURES
+        )
     )
 
 
 IMAGE_SUFFIXES = _image_suffixes()
 """The suffixes, in small letters, of every format that Pillow opens."""
 
-SIXTEEN_BITS = 65535
 JPEG_SCALES = (1, 2, 4, 8)
 
 
@@ -77,18 +72,12 @@ def decode_image(
     """
     source = "image" if isinstance(image, PIL.Image.Image) else image.get("path") or "embedded image"
     try:
-        picture = _opened(image, least_edge) if isinstance(image, dict) else image
-        if picture.getexif().get(EXIF_ORIENTATION, 1) != 1:
-            picture = PIL.ImageOps.exif_transpose(picture)
-        picture.load()
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        picture = displayed_picture(_opened(image, least_edge, source) if isinstance(image, dict) else image)
+    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise locate(f"the image cannot be decoded ({error})", source, image_id) from error
-    if picture.mode.startswith(("I", "F")):
-        picture = _eight_bit(picture, source, image_id)
-    if picture.has_transparency_data:
-        white = PIL.Image.new("RGBA", picture.size, "white")
-        picture = PIL.Image.alpha_composite(white, picture.convert("RGBA"))
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+    if picture.mode != "RGB":
+        raise locate(f"expected 8 or 16 bits a pixel, got the pixel format {picture.mode!r}", source, image_id)
+    return picture
 
 
 def check_decoded_size(picture: PIL.Image.Image, row: Mapping[str, Any], reduced: bool = False) -> None:
@@ -115,19 +104,11 @@ def check_decoded_size(picture: PIL.Image.Image, row: Mapping[str, Any], reduced
         )
 
 
-def _opened(image: dict[str, Any], least_edge: int | None) -> PIL.Image.Image:
+def _opened(image: dict[str, Any], least_edge: int | None, name: str) -> PIL.Image.Image:
     content, path = image.get("bytes"), image.get("path") or ""
-    if least_edge is None or (content is None and not Path(path).is_file()):
+    if content is None and not Path(path).is_file():  # of a repository or inside an archive, or missing
         return datasets.Image().decode_example(image)
-    picture = PIL.Image.open(path if content is None else io.BytesIO(content))
-    picture.draft(None, (least_edge, least_edge))
+    picture = open_picture(path if content is None else io.BytesIO(content), name)
+    if least_edge is not None:
+        picture.draft(None, (least_edge, least_edge))
     return picture
-
-
-def _eight_bit(picture: PIL.Image.Image, source: str, image_id: int | None) -> PIL.Image.Image:
-    """Scale a grey picture of 16 bits, which Pillow would saturate; it may hold them in 32 (mode "I")."""
-    values = np.asarray(picture).astype(np.float64)
-    if picture.mode == "F" or not 0 <= values.min() <= values.max() <= SIXTEEN_BITS:
-        problem = f"expected 8 or 16 bits a pixel, got the pixel format {picture.mode!r}"
-        raise locate(f"{problem} with values from {values.min()} to {values.max()}", source, image_id)
-    return PIL.Image.fromarray((values / (SIXTEEN_BITS / 255)).round().astype(np.uint8))

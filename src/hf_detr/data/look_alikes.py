@@ -10,9 +10,8 @@ from typing import Any
 import datasets
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 
-from .images import decode_image
+from ..processing.image_files import PictureError, displayed_picture, open_picture
 
 THUMBNAIL_SIZE = (9, 8)
 """Width and height of the grey thumbnail: its 8x8 differences along the rows are the difference hash (dHash)."""
@@ -56,16 +55,14 @@ def fingerprint_of(content: bytes) -> Fingerprint:
     """Return the fingerprint of an encoded image.
 
     Raises:
-        DataError, OSError, SyntaxError, ValueError: it cannot be decoded, in Pillow's ways of saying so.
+        PictureError: it cannot be decoded, or has neither 8 nor 16 bits a pixel.
     """
-    with PIL.Image.open(io.BytesIO(content)) as picture:
-        if picture.mode.startswith(("I", "F")):
-            picture = decode_image({"path": None, "bytes": content})
-        else:
-            picture.draft("L", DRAFT_SIZE)
-            picture.load()
-            picture = PIL.ImageOps.exif_transpose(picture)
-        grey = picture.convert("L").resize(THUMBNAIL_SIZE, PIL.Image.Resampling.BOX)
+    with open_picture(io.BytesIO(content)) as picture:
+        picture.draft("L", DRAFT_SIZE)
+        shown = displayed_picture(picture, convert_rgb=False)
+        if shown.mode == "F":
+            raise PictureError("expected 8 or 16 bits a pixel, got the pixel format 'F'")
+        grey = shown.convert("L").resize(THUMBNAIL_SIZE, PIL.Image.Resampling.BOX)
     return Fingerprint(hashlib.blake2b(content, digest_size=16).digest(), np.asarray(grey))
 
 

@@ -3,14 +3,14 @@
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
-
-import PIL.Image
 
 from ..data.image_headers import ImageHeader, header_of
 from ..data.look_alikes import Fingerprint, fingerprint_of, image_bytes
-from ..data.schema import DataError, SourceImage
+from ..data.schema import SourceImage
 from ..data.threads import in_threads
+from ..processing.image_files import open_picture
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ def image_facts(image: Any) -> ImageFacts:
     if not content:
         return ImageFacts("the image file is empty")
     try:
-        return _facts(content)
-    except (DataError, OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        # Pillow names the object in memory that it read from: nothing that a reader knows.
-        reason = "no image format is recognised" if isinstance(error, PIL.UnidentifiedImageError) else error
-        return ImageFacts(f"the image cannot be decoded ({reason})")
+        with open_picture(io.BytesIO(content), _name(image)) as picture:
+            header = header_of(picture)
+        return ImageFacts(header=header, fingerprint=fingerprint_of(content))
+    except (OSError, SyntaxError, ValueError) as error:
+        return ImageFacts(f"the image cannot be decoded ({error})")
 
 
-def _facts(content: bytes) -> ImageFacts:
-    with PIL.Image.open(io.BytesIO(content)) as picture:
-        header = header_of(picture)
-    return ImageFacts(header=header, fingerprint=fingerprint_of(content))
+def _name(image: Any) -> str:
+    """Return what a warning calls the image of a record."""
+    path = image.get("path") if isinstance(image, dict) else image
+    return str(path) if isinstance(path, str | Path) else "an embedded image"

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import PIL.ExifTags
 import PIL.Image
-import PIL.ImageOps
 import torch
 from torch import Tensor
 from transformers.image_utils import ChannelDimension, load_image
+
+from .image_files import PictureError, displayed_picture, open_picture
 
 _CHANNEL_COUNTS = (1, 2, 3, 4)  # grey, grey and alpha, RGB, RGB and alpha
 
@@ -58,32 +58,18 @@ def read_image(
 
 def _open(source: str | os.PathLike, name: str) -> PIL.Image.Image:
     try:
-        return PIL.Image.open(source) if os.path.isfile(source) else load_image(os.fspath(source))
-    except OSError as error:
+        return open_picture(source) if os.path.isfile(source) else load_image(os.fspath(source))
+    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise ValueError(f"{name}: cannot open an image at {os.fspath(source)!r}: {error}") from error
 
 
 def _decode(picture: PIL.Image.Image, convert_rgb: bool | None, name: str) -> np.ndarray:
     """The displayed picture as an array: HW for one channel, else HWC."""
     try:
-        picture.load()
-        rotated = picture.getexif().get(PIL.ExifTags.Base.Orientation, 1) != 1
-    except Exception as error:  # each of Pillow's decoders has its own exceptions
+        return np.array(displayed_picture(picture, bool(convert_rgb)))
+    except PictureError as error:
         file = getattr(picture, "filename", "") or "a file object"
         raise ValueError(f"{name}: the image in {file} cannot be decoded: {error}") from error
-    if rotated:
-        picture = PIL.ImageOps.exif_transpose(picture)
-    if picture.mode == "I":  # 32-bit integers, which is how older files and libraries hold 16-bit images
-        array = np.array(picture)
-        if array.size and not 0 <= array.min() <= array.max() <= 65535:
-            raise ValueError(f"{name}: 32-bit values {array.min()}..{array.max()} are not those of a 16-bit image.")
-        return array.astype(np.uint16)
-    if picture.mode == "F" or picture.mode.startswith("I;16") or not convert_rgb:
-        return np.array(picture)
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", layer.size, "white"), layer)
-    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _tensor_from_array(array: np.ndarray, name: str) -> Tensor:
