@@ -300,6 +300,23 @@ def test_other_classes_need_to_be_asked_for(detr, detr_folder: Path):
     )
 
 
+@pytest.mark.parametrize(
+    ("model_type", "overrides"), [("detr", {}), ("deformable_detr", REFINE), ("deformable_detr", TWO_STAGE)]
+)
+def test_classes_of_a_converted_folder_keep_their_rows_by_name(model_type: str, overrides: dict, tmp_path: Path):
+    names = ("N/A", "person", "cat", "N/A", "dog")
+    original = transformers_model(model_type, id2label=dict(enumerate(names)), **overrides)
+    folder = save(original, tmp_path)
+    pixel_values, pixel_mask = padded_batch(original)
+    with torch.no_grad():
+        before = original(pixel_values, pixel_mask).logits
+        model = HfDetrForObjectDetection.from_pretrained(folder, id2label={0: "cat", 1: "bird", 2: "person"})
+        after = model.double()(pixel_values, pixel_mask).logits
+    torch.testing.assert_close(after[..., [0, 2]], before[..., [2, 1]], rtol=0, atol=1e-5)
+    if model_type == "detr":
+        torch.testing.assert_close(after[..., -1], before[..., -1], rtol=0, atol=1e-5)
+
+
 def test_fields_and_configuration_of_the_caller(detr_folder: Path):
     model = HfDetrForObjectDetection.from_pretrained(detr_folder, dropout=0.3, eos_coefficient=0.2)
     assert (model.config.dropout, model.config.eos_coefficient) == (0.3, 0.2)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from hf_detr import HfDetrConfig
@@ -71,6 +72,20 @@ def test_a_model_is_built_and_loaded_with_the_fields(tmp_path: Path):
     wrong = RunOptions(data="", output=tmp_path, model=str(tmp_path), config_overrides={"dropot": 0.3})
     with pytest.raises(ValueError, match=r"no field 'dropot'.*dropout"):
         build_model(wrong, ["a", "b"])
+
+
+def test_fine_tuning_keeps_the_rows_of_classes_by_name(tmp_path: Path):
+    """As `hf-detr train --model` builds it, for data with other classes in another order."""
+    built, processor = build_model(
+        RunOptions(data="", output=tmp_path, config_overrides=TINY), ["red", "cell", "blue"]
+    )
+    for part in (built, processor):
+        part.save_pretrained(tmp_path)
+    loaded, _ = build_model(RunOptions(data="", output=tmp_path, model=str(tmp_path)), ["blue", "green", "red", "a"])
+    before, after = (model.model.heads.class_head[0].weight for model in (built, loaded))
+    assert torch.equal(after[[0, 2]], before[[2, 0]])
+    assert not torch.isin(after[[1, 3]], before).any()
+    assert list(loaded.config.id2label.values()) == ["blue", "green", "red", "a"]
 
 
 def test_the_command_line_refuses_in_one_line_and_writes_nothing(tmp_path: Path):
