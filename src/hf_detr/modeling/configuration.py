@@ -7,6 +7,7 @@ from typing import Any, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
+from .configuration_rules import check_labels, reject_impossible
 from .foreign import FOREIGN
 from .presets import get_preset
 
@@ -167,11 +168,11 @@ class HfDetrConfig(PreTrainedConfig):
         if self.learning_rate_multipliers is None:
             self.learning_rate_multipliers = {"backbone.body": 0.1}
         if self.id2label is not None:
-            _check_labels(self.id2label)
+            check_labels(self.id2label)
         super().__post_init__(**kwargs)
         if self.label2id is None and self.id2label is not None:
             self.label2id = {name: label for label, name in self.id2label.items()}
-        self._reject_impossible()
+        reject_impossible(self)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "HfDetrConfig":
@@ -207,109 +208,3 @@ class HfDetrConfig(PreTrainedConfig):
             nearest = difflib.get_close_matches(key, known, n=3)
             hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
             raise ValueError(f"HfDetrConfig has no field '{key}' (given {key}={keywords[key]!r}).{hint}")
-
-    def _reject_impossible(self) -> None:
-        """Raise ValueError for choices that contradict one another, naming the fields."""
-        for broken, message in (*self._rules_of_sizes(), *self._rules_of_parts(), *self._rules_of_training()):
-            if broken:
-                raise ValueError(f"HfDetrConfig: {message}")
-
-    def _rules_of_sizes(self) -> tuple[tuple[object, str], ...]:
-        """Numbers that are too small or do not fit together, each with what to say when it is so."""
-        return (
-            (self.num_labels < 1, "there is no class; id2label names each, or num_labels counts them."),
-            (self.num_queries < 1, f"num_queries={self.num_queries}: at least 1 is needed."),
-            (self.decoder_layers < 1, f"decoder_layers={self.decoder_layers}: at least 1 is needed."),
-            (
-                self.d_model % self.encoder_attention_heads or self.d_model % self.decoder_attention_heads,
-                f"d_model={self.d_model} must be a multiple of encoder_attention_heads="
-                f"{self.encoder_attention_heads} and of decoder_attention_heads={self.decoder_attention_heads}.",
-            ),
-            (self.d_model % 4, f"d_model={self.d_model}: a multiple of 4 is needed by the position embeddings."),
-            (
-                self.encoder == "dense" and self.num_feature_levels != 1,
-                f"num_feature_levels={self.num_feature_levels}: encoder='dense' takes 1 level.",
-            ),
-            (
-                len(set((self.category_ids or {}).values())) < len(self.category_ids or {}),
-                f"category_ids={self.category_ids}: each class needs an id of its own.",
-            ),
-        )
-
-    def _rules_of_parts(self) -> tuple[tuple[object, str], ...]:
-        """Parts that do not work with one another, each with what to say when it is so."""
-        return (
-            (
-                (self.encoder == "deformable") != (self.cross_attention == "deformable"),
-                f"encoder='{self.encoder}' and cross_attention='{self.cross_attention}': both are 'deformable' or "
-                "neither is.",
-            ),
-            (
-                self.cross_attention != "dense" and self.query_reference == "none",
-                f"query_reference='none': cross_attention='{self.cross_attention}' needs 'point', 'box' or "
-                "'selected'.",
-            ),
-            (
-                self.box_refinement != "none" and self.query_reference == "none",
-                f"box_refinement='{self.box_refinement}' refines references; query_reference is 'none'.",
-            ),
-            (
-                self.query_position == "sine" and self.query_reference not in ("box", "selected"),
-                f"query_position='sine' embeds a reference box; query_reference is '{self.query_reference}', allowed "
-                "are 'box' and 'selected'.",
-            ),
-            (
-                self.query_reference == "selected" and self.encoder != "deformable",
-                "query_reference='selected' takes proposals from encoder='deformable'.",
-            ),
-            (
-                not 0 < self.distinct_iou <= 1 or (self.distinct_iou < 1 and self.query_reference != "selected"),
-                f"distinct_iou={self.distinct_iou}, query_reference='{self.query_reference}': above 0 and at most 1 "
-                "is allowed, and below 1 the boxes of query_reference='selected'.",
-            ),
-            (
-                self.query_content in ("memory", "token") and self.query_reference != "selected",
-                f"query_content='{self.query_content}' is that of selected proposals; query_reference is "
-                f"'{self.query_reference}', allowed is 'selected'.",
-            ),
-        )
-
-    def _rules_of_training(self) -> tuple[tuple[object, str], ...]:
-        """What training adds to parts that cannot have it, each with what to say when it is so."""
-        return (
-            (
-                self.denoising != "none" and self.query_position != "sine",
-                f"denoising='{self.denoising}' adds queries by their boxes: query_position='sine' is needed.",
-            ),
-            (
-                self.denoising != "none" and self.classification == "softmax",
-                f"denoising='{self.denoising}' needs a sigmoid per class; classification is 'softmax', allowed are "
-                "'focal', 'varifocal' and 'matchability'.",
-            ),
-            (
-                self.query_content == "token" and self.denoising == "dn",
-                "query_content='token' leaves no feature free to mark denoising='dn' queries; allowed are 'none' and "
-                "'contrastive'.",
-            ),
-        )
-
-
-def _check_labels(id2label: dict[Any, str]) -> None:
-    """Raise ValueError when the keys are not the numbers from 0 on; JSON has them as text."""
-    try:
-        numbers = {int(key): name for key, name in id2label.items()}
-    except (TypeError, ValueError):
-        numbers = dict(enumerate(id2label))
-        unfit = True
-    else:
-        unfit = sorted(numbers) != list(range(len(id2label)))
-    if not unfit:
-        return
-    names = [numbers[number] for number in sorted(numbers)]
-    written = ", ".join(f"{label}: {name!r}" for label, name in enumerate(names[:5]))
-    more = ", …" if len(names) > 5 else ""
-    raise ValueError(
-        f"HfDetrConfig: the keys of id2label are {', '.join(map(repr, list(id2label)[:5]))}{more}, but labels are the "
-        f"numbers from 0 to {len(id2label) - 1}. Write id2label={{{written}{more}}} and number the class labels of "
-        "the data in this way."
-    )
