@@ -2,13 +2,14 @@ import math
 
 import numpy as np
 import pytest
-from datasets import DatasetDict, Image
+from datasets import DatasetDict, Image, load_from_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_detr.data import (
     DataError,
     ReadOptions,
+    category_ids,
     category_names,
     data_fingerprint,
     detection_features,
@@ -148,6 +149,26 @@ def test_instance_masks_are_a_feature_only_when_asked_for():
 def test_category_names_are_in_the_order_of_the_labels():
     dataset = dataset_from_split(SourceSplit([record((1, 1, 2, 2))], {"cat": "Cat", "a": "Ant"}, "file"))
     assert category_names(dataset) == ["Cat", "Ant"]
+
+
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        ({3: "Cat", 90: "Ant"}, {"Cat": 3, "Ant": 90}),
+        ({"c-1": "Cat", "a-2": "Ant"}, {"Cat": "c-1", "Ant": "a-2"}),
+        ({5: "5", 7: "7"}, {"5": 5, "7": 7}),
+        ({0: "Cat", 1: "Ant"}, None),  # the labels themselves
+        ({"Cat": "Cat", "Ant": "Ant"}, None),  # files that know their classes by name
+    ],
+)
+def test_category_ids_of_the_files_stay_with_the_data_set(names, ids, tmp_path):
+    image = record((1, 1, 2, 2))
+    objects = [SourceObject(1, (1, 1, 2, 2), next(iter(names)))]
+    split = SourceSplit([SourceImage(image.image, 1, WIDTH, HEIGHT, objects)], names, "file")
+    dataset = dataset_from_split(split)
+    assert category_ids(dataset) == ids
+    dataset.remove_columns("image").select([0]).save_to_disk(tmp_path)
+    assert category_ids(load_from_disk(tmp_path)) == ids
 
 
 def test_fingerprint_depends_on_boxes_labels_ids_and_names_only():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import TrainerCallback, TrainingArguments
 
-from hf_detr.data import DetectionCollator, DetrAugmentation
+from hf_detr.data import DetectionCollator, DetrAugmentation, category_names, detection_features
 from hf_detr.processing.image_processing import HfDetrImageProcessor
 from hf_detr.training import HfDetrTrainer, HfDetrTrainingArguments
 
@@ -190,6 +190,17 @@ def test_a_model_of_other_classes_is_refused_before_training(build_trainer, buil
     names = {0: "star", 1: "ball", 2: "cone", 3: "crate", 4: "leaf", 5: "ring"}
     with pytest.raises(ValueError, match=r"the classes of the model are .'star', 'ball'.* the training set .'ball'"):
         build_trainer(model=build_model(id2label=names)).train()
+
+
+def test_category_ids_of_the_data_go_into_the_configuration(build_trainer, build_model, train_data):
+    ids = {name: 10 * label for label, name in enumerate(category_names(train_data), start=1)}
+    known = train_data.cast(detection_features(list(ids), instance_masks=True, category_ids=ids))
+    trainer = build_trainer({"max_steps": 1}, train_dataset=known)
+    trainer.train()
+    assert trainer.model.config.category_ids == ids
+    model = build_model(category_ids=ids)  # by a user, who knows the ids of data that do not tell
+    build_trainer({"max_steps": 1}, model=model).train()
+    assert model.config.category_ids == ids
 
 
 def test_parts_learn_at_their_own_rates(build_trainer, build_model):

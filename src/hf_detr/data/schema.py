@@ -6,6 +6,7 @@ wrong with sizes, ids and boxes stays in the records, for the doctor to report. 
 """
 
 import hashlib
+import json
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,6 +19,9 @@ from torch.utils.data import Subset
 
 from .box_formats import BoxFormat
 from .options import ReadOptions
+
+CATEGORY_IDS = "category_ids "
+"""The `id` of the feature ClassLabel starts with this word where it holds the category ids of the files."""
 
 
 class DataError(ValueError):
@@ -107,19 +111,32 @@ class SourceSplit:
     pictures: Dataset | None = None
     options: ReadOptions = field(default_factory=ReadOptions)
 
+    @property
+    def category_ids(self) -> dict[str, int | str] | None:
+        """The id that the files give each class, by name; None where they know classes by label or name only."""
+        ids = {name: key for key, name in self.names.items() if isinstance(key, int | str)}
+        told = list(ids.values()) != list(range(len(self.names))) and any(key != name for name, key in ids.items())
+        return ids if told and len(ids) == len(self.names) else None
+
     def select(self, indices: Sequence[int]) -> "SourceSplit":
         """Return the split of some of the records."""
         pictures = None if self.pictures is None else self.pictures.select(indices)
         return replace(self, records=Subset(self.records, indices), pictures=pictures)
 
 
-def detection_features(category_names: Sequence[str], instance_masks: bool = False) -> Features:
+def detection_features(
+    category_names: Sequence[str],
+    instance_masks: bool = False,
+    category_ids: Mapping[str, int | str] | None = None,
+) -> Features:
     """Return the features of a detection data set.
 
     `objects` holds parallel lists; `bbox` is (x, y, width, height) in absolute pixels of the image as displayed
     (its EXIF orientation applied), float32; `category` runs from 0 to K-1. With `instance_masks` there is also an
-    `instance_mask`, an 8- or 16-bit PNG in which the value i + 1 marks the i-th object and 0 the background.
+    `instance_mask`, an 8- or 16-bit PNG in which the value i + 1 marks the i-th object and 0 the background. The
+    category ids that the files give the classes stand in the `id` of ClassLabel; see `category_ids`.
     """
+    ids = None if category_ids is None else CATEGORY_IDS + json.dumps(dict(category_ids))
     features = {
         "image": Image(),
         "image_id": Value("int64"),
@@ -128,7 +145,7 @@ def detection_features(category_names: Sequence[str], instance_masks: bool = Fal
         "objects": {
             "id": List(Value("int64")),
             "bbox": List(List(Value("float32"), length=4)),
-            "category": List(ClassLabel(names=list(category_names))),
+            "category": List(ClassLabel(names=list(category_names), id=ids)),
             "area": List(Value("float32")),
             "iscrowd": List(Value("int64")),
         },
@@ -141,6 +158,15 @@ def detection_features(category_names: Sequence[str], instance_masks: bool = Fal
 def category_names(dataset: Dataset) -> list[str]:
     """Return the class names of a data set in the schema, in the order of their labels 0..K-1."""
     return list(dataset.features["objects"]["category"].feature.names)
+
+
+def category_ids(dataset: Dataset) -> dict[str, int | str] | None:
+    """Return the id that the files of a data set give each class, by name; None where the labels are all there is.
+
+    This is what `HfDetrConfig.category_ids` takes.
+    """
+    kept = dataset.features["objects"]["category"].feature.id or ""
+    return json.loads(kept.removeprefix(CATEGORY_IDS)) if kept.startswith(CATEGORY_IDS) else None
 
 
 def data_fingerprint(dataset: Dataset | DatasetDict) -> str:

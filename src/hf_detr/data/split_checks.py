@@ -47,10 +47,13 @@ def datasets_from_splits(splits: Mapping[str, SourceSplit]) -> DatasetDict:
     Raises:
         DataError: as `dataset_from_split`; one error counts the unusable images of all splits.
     """
-    names = list(splits["train"].names.values())
+    train = splits["train"]
+    names = list(train.names.values())
     checked = {name: check_split(split, class_labels(split, names)) for name, split in splits.items()}
     _refuse_problems([(splits[name], found) for name, found in checked.items()])
-    return DatasetDict({name: _built(splits[name], found, names) for name, found in checked.items()})
+    return DatasetDict(
+        {name: _built(splits[name], found, names, train.category_ids) for name, found in checked.items()}
+    )
 
 
 def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -> Dataset:
@@ -71,7 +74,7 @@ def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -
     """
     checked = check_split(split, class_labels(split, names))
     _refuse_problems([(split, checked)])
-    return _built(split, checked, list(split.names.values()) if names is None else list(names))
+    return _built(split, checked, list(split.names.values()) if names is None else list(names), split.category_ids)
 
 
 def check_split(split: SourceSplit, labels: Mapping[Hashable, int]) -> CheckedSplit:
@@ -166,7 +169,9 @@ def _refuse_problems(checked: Sequence[tuple[SourceSplit, CheckedSplit]]) -> Non
     raise DataError(f"{counted(problems)}; {boxes_remedy(records, checked[0][0].options, clipping)}")
 
 
-def _built(split: SourceSplit, checked: CheckedSplit, names: Sequence[str]) -> Dataset:
+def _built(
+    split: SourceSplit, checked: CheckedSplit, names: Sequence[str], ids: Mapping[str, int | str] | None
+) -> Dataset:
     """Build the data set of the rows that passed, in their order, and warn of what was left out or mended."""
     for remark in _remarks(split, checked):
         warnings.warn(f"{split.source}: {remark}", stacklevel=4)
@@ -174,7 +179,7 @@ def _built(split: SourceSplit, checked: CheckedSplit, names: Sequence[str]) -> D
     rows = [checked.rows[index] for index in kept]
     if not rows:
         raise locate("expected at least one image, found none: the data set is empty", split.source)
-    features = detection_features(names, rows[0].get("instance_mask") is not None)
+    features = detection_features(names, rows[0].get("instance_mask") is not None, ids)
     stored = [] if split.pictures is None else ["image"]
     columns = {name: [row[name] for row in rows] for name in features if name not in stored}
     dataset = Dataset.from_dict(columns, features=Features({name: features[name] for name in columns}))

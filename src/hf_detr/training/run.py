@@ -13,6 +13,7 @@ from hf_detr.data import (
     DetectionCollator,
     augmentation_options,
     build_augmentation,
+    category_ids,
     category_names,
     load_detection_data,
     load_streaming_data,
@@ -69,7 +70,7 @@ def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback
         if options.augmentation is None:
             options = replace(options, augmentation=default_augmentation(options.preset, args, data["train"]))
         set_seed(options.seed)
-        model, image_processor = build_model(options, category_names(data["train"]))
+        model, image_processor = build_model(options, data["train"])
     from_rank_0(lambda: prepare_output(options))
 
     trainer = build_trainer(options, args, data, model, image_processor)
@@ -104,11 +105,13 @@ def _rows_of(stream: IterableDataset) -> Iterator[dict[str, Any]]:
     yield from stream
 
 
-def build_model(options: RunOptions, class_names: list[str]) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Build the model that the options name, for the classes of the data, and its image processor."""
+def build_model(options: RunOptions, data: Dataset | IterableDataset) -> tuple[PreTrainedModel, BaseImageProcessor]:
+    """Build the model that the options name, for the classes of the training data, and its image processor."""
+    class_names = category_names(data)
     classes: dict[str, Any] = {
         "id2label": dict(enumerate(class_names)),
         "label2id": {name: label for label, name in enumerate(class_names)},
+        "category_ids": category_ids(data),
     }
     changes = dict(options.config_overrides)
     size = None

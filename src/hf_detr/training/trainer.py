@@ -14,7 +14,7 @@ from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, Pr
 from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import EvalLoopOutput
 
-from hf_detr.data import DetectionCollator, category_names
+from hf_detr.data import DetectionCollator, category_ids, category_names
 from hf_detr.hub.model_card import CARD_NAME, build_model_card
 
 from ..acceleration.training import faster_training
@@ -124,6 +124,9 @@ class HfDetrTrainer(Trainer):
         """
         if _has_annotations(self.train_dataset):
             check_classes(self.train_dataset, self._class_names())
+            ids = category_ids(self.train_dataset)
+            if ids is not None:
+                self.model.config.category_ids = ids  # by which detections are written
             if isinstance(self.train_dataset, Dataset):  # a stream is checked row by row
                 check_object_counts(self.train_dataset, self.model.config.num_queries)
         report_frozen_class_heads(self.model)
