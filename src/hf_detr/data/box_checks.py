@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def checked_objects(
     return kept, changes
 
 
-def reaches_outside(box: Sequence, width: float, height: float) -> bool:
+def reaches_outside(box: Any, width: Any, height: Any) -> Any:
     """Return whether a box (x, y, width, height) reaches further beyond its image than rounding explains.
 
     Box and size may be arrays of many, all in pixels; then the answer is one, too.
@@ -131,7 +131,10 @@ def numbers_of(item: SourceObject) -> Box | None:
     box = item.bbox
     if isinstance(box, str) or not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
         return None
-    return tuple(float(value) for value in box) if all(is_finite(value) for value in box) else None
+    if not all(is_finite(value) for value in box):
+        return None
+    first, second, third, fourth = (float(value) for value in box)
+    return first, second, third, fourth
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -1,6 +1,6 @@
 """The ways in which four numbers say where a box is, and how each becomes (x, y, width, height) in pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def format_in_words(box_format: BoxFormat) -> str:
 
 
 def to_xywh(
-    box: Sequence[Number], box_format: BoxFormat, width: Number, height: Number
+    box: Iterable[Number], box_format: BoxFormat, width: Number, height: Number
 ) -> tuple[Number, Number, Number, Number]:
     """Convert boxes of any format to (x, y, width, height) in pixels.
 

@@ -71,16 +71,16 @@ def groups_of_look_alikes(fingerprints: Sequence[Fingerprint | None]) -> list[li
 
     Groups are transitive: the frames of a slow film are one group. An image without a fingerprint is in no group.
     """
-    known = np.array([index for index, found in enumerate(fingerprints) if found is not None], dtype=np.int64)
+    known = {index: found.thumbnail for index, found in enumerate(fingerprints) if found is not None}
     if len(known) < 2:
         return []
-    thumbnails = np.stack([fingerprints[index].thumbnail for index in known]).astype(np.float32)
+    thumbnails = np.stack(list(known.values())).astype(np.float32)
     leader = list(range(len(known)))
     for first, second in _similar_pairs(thumbnails):
         leaders = sorted((_leader(leader, first), _leader(leader, second)))
         leader[leaders[1]] = leaders[0]
     groups: dict[int, list[int]] = {}
-    for position, index in enumerate(known.tolist()):
+    for position, index in enumerate(known):
         groups.setdefault(_leader(leader, position), []).append(index)
     return [group for group in groups.values() if len(group) > 1]
 
@@ -96,7 +96,7 @@ def _similar_pairs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
     signs = bits.astype(np.float32)
     least_product = signs.shape[1] - 2 * MOST_DIFFERENT_BITS  # each bit that differs takes two from the product
     step = max(1, PRODUCTS_AT_ONCE // len(signs))
-    pairs = []
+    pairs: list[tuple[int, int]] = []
     for start in range(0, len(signs), step):
         rows, columns = np.nonzero(signs[start : start + step] @ signs[start:].T >= least_product)
         rows, columns = rows[rows < columns] + start, columns[rows < columns] + start

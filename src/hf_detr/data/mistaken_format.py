@@ -69,7 +69,7 @@ def mistaken_format(bbox: np.ndarray, sizes: np.ndarray, stated: BoxFormat) -> M
         return None
     readings = _readings(bbox, sizes, stated, normalised)
     shares = {name: _fits(pixels, sizes).mean() for name, (_, pixels) in readings.items()}
-    best = max(shares, key=shares.get)
+    best = max(shares, key=lambda name: shares[name])
     if shares[best] < LEAST_FIT or 1 - shares[best] > MOST_UNEXPLAINED * misfits.mean():
         return None
     evidence = (
@@ -113,9 +113,11 @@ def _pixels(bbox: np.ndarray, sizes: np.ndarray, box_format: BoxFormat) -> np.nd
 
 def _normalised(bbox: np.ndarray) -> np.ndarray:
     inside = (bbox >= -NORMALISED_SLACK) & (bbox <= 1 + NORMALISED_SLACK)
-    return inside.all(axis=1) & (bbox > 0).any(axis=1)
+    normalised: np.ndarray = np.all(inside, axis=1) & np.any(bbox > 0, axis=1)
+    return normalised
 
 
 def _fits(bbox: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """(N,) bool: boxes (x, y, width, height) that have a size and lie in their image, rounding aside."""
-    return ~reaches_outside(bbox.T, *sizes.T) & (bbox[:, 2:] > 0).all(axis=1)
+    fits: np.ndarray = ~reaches_outside(bbox.T, *sizes.T) & (bbox[:, 2:] > 0).all(axis=1)
+    return fits

@@ -61,8 +61,8 @@ def judged_format(records: Sequence[SourceImage], options: ReadOptions) -> Mista
     if not by_format:
         return None
     stated = max(by_format, key=lambda name: len(by_format[name]))
-    numbers = np.array(by_format[stated], dtype=np.float64)
-    return mistaken_format(numbers[:, :4], numbers[:, 4:], stated)
+    boxes = np.array(by_format[stated], dtype=np.float64)
+    return mistaken_format(boxes[:, :4], boxes[:, 4:], stated)
 
 
 def _all_fit(records: Sequence[SourceImage], box_format: BoxFormat) -> bool:

@@ -64,7 +64,7 @@ class SourceObject:
     id: int
     bbox: Sequence[float]
     category: Hashable
-    area: float | None = None
+    area: Any = None
     iscrowd: int = 0
     box_format: BoxFormat = "xywh"
     from_outline: bool = False
@@ -85,8 +85,8 @@ class SourceImage:
 
     image: Any
     image_id: int
-    width: int | None
-    height: int | None
+    width: Any
+    height: Any
     objects: Sequence[SourceObject] = field(default_factory=tuple)
     instance_mask: Any = None
     annotation_file: Path | None = None

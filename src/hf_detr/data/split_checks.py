@@ -79,7 +79,8 @@ def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -
 
 def check_split(split: SourceSplit, labels: Mapping[Hashable, int]) -> CheckedSplit:
     """Check every record of a split; what is wrong with them is collected, not raised."""
-    found, seen = CheckedSplit(), set()
+    found = CheckedSplit()
+    seen: set[int] = set()
     turned: list[tuple[int, SourceImage, ImageHeader]] = []
     for index, (record, header) in enumerate(with_headers(split.records)):
         try:

@@ -130,7 +130,9 @@ def _copies(group: Sequence[int], fingerprints: Sequence[Fingerprint | None]) ->
     """Return the images of a group that are the same file, as groups of two or more."""
     found: dict[bytes, list[int]] = {}
     for index in group:
-        found.setdefault(fingerprints[index].digest, []).append(index)
+        fingerprint = fingerprints[index]
+        if fingerprint is not None:
+            found.setdefault(fingerprint.digest, []).append(index)
     return [copies for copies in found.values() if len(copies) > 1]
 
 

@@ -69,9 +69,9 @@ def examine(
         sources = source_splits(data, seed, options)
     splits, formats, format_findings = {}, set(), []
     for name, source in sources.items():
-        read = read_all(source.records)
+        facts = read_all(source.records)
         total = len(source.records) if isinstance(source.records, Sized) else None
-        read = track(read, f"Reading {name}", total=total, console=progress_on, disable=progress_on is None)
+        read = track(facts, f"Reading {name}", total=total, console=progress_on, disable=progress_on is None)
         splits[name], mistaken, found = with_boxes_as_meant(examined_split(name, source, read))
         formats.add(None if mistaken is None else mistaken.box_format)
         format_findings += found

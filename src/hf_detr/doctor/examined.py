@@ -111,7 +111,7 @@ def examined_split(name: str, split: SourceSplit, read: Iterable[tuple[SourceIma
     turned = {
         index: (record, fact.header)
         for index, (record, fact) in enumerate(zip(records, facts, strict=True))
-        if states_stored_size(record, fact.header)
+        if fact.header is not None and states_stored_size(record, fact.header)
     }
     uprights = dict(zip(turned, drawn_upright(list(turned.values()), split.options), strict=True))
     for index, upright in uprights.items():

@@ -83,9 +83,14 @@ def copy_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
     """Return groups of images that look the same: across splits, where they flatter the results, and within one."""
     images = [(split, index) for split in splits.values() for index in range(len(split.records))]
     fingerprints = [split.facts[index].fingerprint for split, index in images]
-    across, within = [], []
+    across: list[Place] = []
+    within: list[Place] = []
     for group in groups_of_look_alikes(fingerprints):
-        alike = "the same file as" if identical([fingerprints[member] for member in group]) else "looks like"
+        alike = (
+            "the same file as"
+            if identical([found for member in group if (found := fingerprints[member])])
+            else "looks like"
+        )
         first, *others = (images[member][0].place(images[member][1]) for member in group)
         detail = f"{alike} {'; '.join(str(place) for place in others)}"
         place = Place(detail, first.split, first.file, first.image_id)
