@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_an_interrupted_run_resumes(coco_folder: Path, tmp_path: Path, monkeypat
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_run, "save_model_folder", interrupt)
+        patch.setattr(training_run, "save_model", interrupt)
         assert run(*arguments).exit_code == 130
     assert not (output / "config.json").exists()
     assert_refused(run(*arguments), "already holds an unfinished run", "--overwrite", "--resume")
@@ -250,11 +251,14 @@ def test_a_folder_without_a_model_is_refused(coco_folder: Path, tmp_path: Path):
 
 def test_the_demo_ends_with_metrics_and_what_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("hf_detr.cli.DEMO_DATA", "synthetic:8")
-    monkeypatch.setattr("hf_detr.cli.DEMO_EPOCHS", 1)
+    monkeypatch.setattr("hf_detr.demo.DATA", "synthetic:8")
+    monkeypatch.setattr("hf_detr.demo.TIMED_SECONDS", 0.0)
+    monkeypatch.setattr("hf_detr.demo.LEAST_STEPS", 2)
+    monkeypatch.setattr("hf_detr.demo.PICTURES_SECONDS", 60.0)  # nothing is left of the minute but the least steps
     for _ in range(2):  # a second demo replaces the first
-        result = run("demo")
+        result = run("demo", "--minutes", "1")
         assert result.exit_code == 0, result.output
+        assert re.search(r"A step takes \d+\.\d\d s: 2 steps and their evaluations take about", result.stdout)
     assert "AP50" in result.stdout
     for path in ("README.md", "results.csv", "results.png", "pictures/pipeline.png", "model.safetensors"):
         assert (tmp_path / "demo-output" / path).stat().st_size > 0

@@ -16,18 +16,19 @@ console = Console(quiet=rank() != 0)
 
 @contextmanager
 def clear_errors() -> Iterator[None]:
-    """Turn an error that a user can mend into one line and exit code 2."""
+    """Turn an error that a user can mend into one line and exit code 2, and each warning into one line."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # for reading and writing weights, a moment
     if rank() != 0:
         warnings.simplefilter("ignore")
         logging.set_verbosity_error()
+    formatted, warnings.formatwarning = warnings.formatwarning, one_line_warning
     try:
         with plain_warnings():
             yield
     except (ValueError, OSError) as error:
-        report_once(without_traceback(str(error)))
+        report_once("; ".join([without_traceback(str(error)), *getattr(error, "__notes__", ())]))
         raise typer.Exit(2) from error
     except ModuleNotFoundError as error:
         remedy = "install what training and evaluation need: pip install 'hf-detr[train]'"
@@ -36,11 +37,18 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         report_once("interrupted")
         raise typer.Exit(130) from error
+    finally:
+        warnings.formatwarning = formatted
+
+
+def one_line_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    """Return a Python warning as a command prints it: without the line of code that it comes from."""
+    return f"hf-detr: warning: {' '.join(str(message).split())}\n"
 
 
 @contextmanager
 def plain_warnings() -> Iterator[None]:
-    """Show warnings of this package as lines of their own, without a place in its code.
+    """Show warnings of this package as lines of their own, without a place in its code; see also `one_line_warning`.
 
     Those of Pillow are left out: they name no file. What matters of them is in our own, see `LargePictureWarning`.
     """

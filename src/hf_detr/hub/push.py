@@ -23,6 +23,7 @@ from transformers.utils import CONFIG_NAME, IMAGE_PROCESSOR_NAME, SAFE_WEIGHTS_I
 from yaml import YAMLError
 
 from ..files import read_json
+from ..loading import clear_loading_errors
 from ..modeling.configuration import HfDetrConfig
 from .model_card import CARD_NAME, card_for_repository, card_without_evidence
 from .options import PushOptions
@@ -162,7 +163,8 @@ def read_card(folder: Path) -> ModelCard:
     """
     file = folder / CARD_NAME
     if not file.is_file():
-        return card_without_evidence(HfDetrConfig.from_pretrained(folder))
+        with clear_loading_errors(folder):
+            return card_without_evidence(HfDetrConfig.from_pretrained(folder))
     text = file.read_text(encoding="utf-8")
     if not text.strip():
         raise ValueError(f"{file} is empty: write a model card, or delete the file to get one that says little")

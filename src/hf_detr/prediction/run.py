@@ -18,6 +18,7 @@ from transformers import BaseImageProcessor, PreTrainedModel
 from hf_detr.data.drawing import draw_detections
 from hf_detr.data.schema import DataError
 from hf_detr.files import replace_file
+from hf_detr.loading import check_complete, clear_loading_errors
 from hf_detr.machine import cores
 from hf_detr.ranks import from_rank_0, local_rank, one_rank_first, process_group, rank, wait_for_all, world_size
 
@@ -80,16 +81,23 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
 
 
 def load_detector(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
-    """Load a detector, in evaluation mode on this rank's accelerator if there is one, and its image processor."""
+    """Load a detector, in evaluation mode on this rank's accelerator if there is one, and its image processor.
+
+    Raises:
+        ValueError: a file of the model is missing, damaged or of another model.
+    """
     from hf_detr.modeling.detection import HfDetrForObjectDetection
     from hf_detr.processing.image_processing import HfDetrImageProcessor
 
-    detector = HfDetrForObjectDetection.from_pretrained(model).eval()
+    with clear_loading_errors(model):
+        detector, found = HfDetrForObjectDetection.from_pretrained(model, output_loading_info=True)
+        image_processor = HfDetrImageProcessor.from_pretrained(model)
+    check_complete(model, found)
     device = torch.device("cpu")
     if torch.accelerator.is_available():
         index = local_rank() % torch.accelerator.device_count()
         device = torch.device(torch.accelerator.current_accelerator().type, index)
-    return detector.to(device), HfDetrImageProcessor.from_pretrained(model)
+    return detector.eval().to(device), image_processor
 
 
 def fingerprint(model: PreTrainedModel, image_processor: BaseImageProcessor) -> str:

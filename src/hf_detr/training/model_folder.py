@@ -5,9 +5,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.utils import CONFIG_NAME
 
-from hf_detr.files import read_json
+from hf_detr.files import read_json, replace_file
 from hf_detr.hub.evidence import CardEvidence
 from hf_detr.hub.model_card import CARD_NAME, build_model_card
 
@@ -19,7 +21,7 @@ from .trainer import HfDetrTrainer
 def prepare_output(options: RunOptions) -> None:
     """Make the output folder, emptied of what `overwrite` replaces."""
     if options.overwrite:
-        for folder in (options.checkpoints, options.pictures):
+        for folder in (options.checkpoints, options.unfinished, options.pictures):
             shutil.rmtree(folder, ignore_errors=True)
     options.output.mkdir(parents=True, exist_ok=True)
 
@@ -60,19 +62,58 @@ def last_complete_checkpoint(folder: Path) -> str | None:
     return next((str(steps[step]) for step in sorted(steps, reverse=True) if is_complete(steps[step])), None)
 
 
-def save_model_folder(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> None:
-    """Write weights, configuration, image processor and model card; a folder with `config.json` is complete."""
+def save_model(options: RunOptions, trainer: HfDetrTrainer) -> None:
+    """Write weights, configuration and image processor of a trained model; a folder with `config.json` has them all.
+
+    The card of a model that is replaced goes.
+    """
+    if trainer.is_world_process_zero():
+        write_model(options.output, trainer)
+        (options.output / CARD_NAME).unlink(missing_ok=True)
+
+
+def save_unfinished_model(options: RunOptions, trainer: HfDetrTrainer, error: Exception) -> None:
+    """Write the model of a run that an error ends, so that it is not lost; the error gets a note that says where.
+
+    It lies apart from the model folder itself, where a finished model may be that the run would have replaced.
+    """
+    step = trainer.state.global_step
+    if not step or not trainer.is_world_process_zero():
+        return
+    with trainer.averaged():
+        write_model(options.unfinished, trainer)
+    go_on = "start from it with --model"
+    if last_complete_checkpoint(options.checkpoints) is not None:
+        go_on = "go on with the run by adding --resume to its command, or start from this model with --model"
+    error.add_note(f"The model as trained until step {step} is kept in {options.unfinished}: {go_on}")
+
+
+def write_model(folder: Path, trainer: HfDetrTrainer) -> None:
+    """Write weights, configuration and image processor to a folder, `config.json` last.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    beside = folder / ".model.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        trainer.model.save_pretrained(beside)
+        trainer.processing_class.save_pretrained(beside)
+    except SafetensorError as error:
+        raise OSError(f"{folder}: the weights cannot be written: {error}") from error
+    for file in sorted(beside.iterdir(), key=lambda file: file.name == CONFIG_NAME):
+        os.replace(file, folder / file.name)
+    beside.rmdir()
+
+
+def finish_model_folder(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> None:
+    """Write the model card and remove what only an unfinished run needs."""
     if not trainer.is_world_process_zero():
         return
-    beside = options.output / ".model.partial"
-    shutil.rmtree(beside, ignore_errors=True)
-    trainer.model.save_pretrained(beside)
-    trainer.processing_class.save_pretrained(beside)
-    build_model_card(card_evidence(options, trainer, result)).save(beside / CARD_NAME)
-    for file in sorted(beside.iterdir(), key=lambda file: file.name == "config.json"):
-        os.replace(file, options.output / file.name)
-    beside.rmdir()
-    shutil.rmtree(options.checkpoints)
+    card = build_model_card(card_evidence(options, trainer, result))
+    replace_file(options.output / CARD_NAME, card.save)
+    for folder in (options.checkpoints, options.unfinished):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def card_evidence(options: RunOptions, trainer: HfDetrTrainer, result: dict[str, Any]) -> CardEvidence:

@@ -82,6 +82,11 @@ class RunOptions(ReadOptions):
         return self.output / "checkpoints"
 
     @property
+    def unfinished(self) -> Path:
+        """The folder of the model of a run that an error has ended."""
+        return self.output / "unfinished"
+
+    @property
     def pictures(self) -> Path:
         """The folder of detections beside ground truth."""
         return self.output / "pictures"

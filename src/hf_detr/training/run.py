@@ -19,6 +19,7 @@ from hf_detr.data import (
     load_streaming_data,
     undecoded,
 )
+from hf_detr.loading import check_complete, clear_loading_errors
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.processing.image_processing import HfDetrImageProcessor
@@ -27,7 +28,7 @@ from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments
 from .callbacks import EarlyStopping, PredictionPictures, ResultFiles
-from .model_folder import check_output, prepare_output, save_model_folder
+from .model_folder import check_output, finish_model_folder, prepare_output, save_model, save_unfinished_model
 from .options import RunOptions, check_trackers
 from .recipe import SMALL_PRESETS, default_augmentation, default_image_size, training_arguments
 from .settings import check_settings
@@ -39,6 +40,9 @@ def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ())
 
     The model folder also gets a model card, `results.csv`, `results.png` and pictures. Checkpoints are in
     `checkpoints/` until the model is saved.
+
+    Whatever goes wrong later, the model trained so far stays: in `unfinished/` while the run trains, in the model
+    folder itself when it has been trained to the end. The error has a note (`__notes__`) that says so.
 
     Raises:
         ValueError: an option, the data or the output folder cannot be used; nothing is changed then.
@@ -53,6 +57,29 @@ def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ())
 def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback]) -> dict[str, Any]:
     """Do the work of `run_training` on each rank; only rank 0 looks at the output folder and writes to it."""
     checkpoint = from_rank_0(lambda: check_output(options))
+    options, trainer = prepare_trainer(options)
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except Exception as error:
+        save_unfinished_model(options, trainer, error)
+        raise
+    save_model(options, trainer)
+    try:
+        result = trainer.evaluate_by_class()
+        finish_model_folder(options, trainer, result)
+    except Exception as error:
+        error.add_note(
+            f"The trained model is kept in {options.output}, only its evaluation and card are missing: complete them "
+            "by adding --resume to the command of the run"
+        )
+        raise
+    return result
+
+
+def prepare_trainer(options: RunOptions) -> tuple[RunOptions, HfDetrTrainer]:
+    """Load the data, build the model and the trainer of a run; return the options with the augmentation chosen."""
     with one_rank_first():
         data = load_data(options)
         args = training_arguments(
@@ -72,14 +99,7 @@ def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback
         set_seed(options.seed)
         model, image_processor = build_model(options, data["train"])
     from_rank_0(lambda: prepare_output(options))
-
-    trainer = build_trainer(options, args, data, model, image_processor)
-    for callback in callbacks:
-        trainer.add_callback(callback)
-    trainer.train(resume_from_checkpoint=checkpoint)
-    result = trainer.evaluate_by_class()
-    save_model_folder(options, trainer, result)
-    return result
+    return options, build_trainer(options, args, data, model, image_processor)
 
 
 def load_data(options: RunOptions) -> dict[str, Dataset | IterableDataset]:
@@ -118,10 +138,16 @@ def build_model(options: RunOptions, data: Dataset | IterableDataset) -> tuple[P
     if options.image_size is not None or options.model is None:
         size = published_size(options.image_size or default_image_size(options.preset))
     if options.model is not None:
-        check_settings(HfDetrConfig.from_pretrained(options.model), changes)
-        changes |= classes
-        model = HfDetrForObjectDetection.from_pretrained(options.model, ignore_mismatched_sizes=True, **changes)
-        image_processor = HfDetrImageProcessor.from_pretrained(options.model, **({"size": size} if size else {}))
+        with clear_loading_errors(options.model):
+            config = HfDetrConfig.from_pretrained(options.model)
+        check_settings(config, changes)
+        with clear_loading_errors(options.model):
+            model, found = HfDetrForObjectDetection.from_pretrained(
+                options.model, ignore_mismatched_sizes=True, output_loading_info=True, **changes, **classes
+            )
+            image_processor = HfDetrImageProcessor.from_pretrained(options.model, **({"size": size} if size else {}))
+        if not changes:  # other fields may ask for weights that the model does not have
+            check_complete(options.model, found)
         return model, image_processor
 
     pretrained = options.pretrained_backbone

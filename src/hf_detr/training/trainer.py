@@ -294,14 +294,15 @@ class HfDetrTrainer(Trainer):
     def _step_was_skipped(self) -> bool:
         return self.accelerator.optimizer_step_was_skipped or not self._finite_steps.is_finite
 
-    def _averaged(self) -> AbstractContextManager[None]:
+    def averaged(self) -> AbstractContextManager[None]:
+        """Return a context in which the model holds the weights that are evaluated and saved."""
         return nullcontext() if self._average is None else self._average.applied()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Evaluate, during training the average of the weights; see `Trainer.evaluate`."""
         if self._average is not None and self._average.is_running:
             self._average.share_statistics()
-        with self._averaged():
+        with self.averaged():
             return super().evaluate(*args, **kwargs)
 
     def evaluate_by_class(self, eval_dataset: Dataset | None = None) -> dict[str, Any]:
@@ -311,7 +312,7 @@ class HfDetrTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, during training with the average of its weights; see `Trainer.save_model`."""
-        with self._averaged():
+        with self.averaged():
             super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir is not None:  # a checkpoint, which also gets what is needed to go on
             self._matching.save(output_dir, self.args.should_save)
