@@ -11,6 +11,7 @@ from .lazy import lazy_names
 from .registration import register
 
 if TYPE_CHECKING:
+    from .acceleration.inference import optimize_for_inference
     from .modeling.configuration import HfDetrConfig
     from .modeling.detection import HfDetrForObjectDetection
     from .modeling.detr import HfDetrModel
@@ -26,6 +27,7 @@ __all__ = [
     "HfDetrImageProcessorPil",
     "HfDetrModel",
     "available_presets",
+    "optimize_for_inference",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -37,6 +39,7 @@ __getattr__, __dir__ = lazy_names(
         "HfDetrImageProcessorPil": ".processing.image_processing",
         "HfDetrModel": ".modeling.detr",
         "available_presets": ".modeling.presets",
+        "optimize_for_inference": ".acceleration.inference",
     },
 )
 

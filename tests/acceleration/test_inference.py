@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import pipeline
 
 from hf_detr import HfDetrForObjectDetection, HfDetrImageProcessor, available_presets
-from hf_detr.acceleration.batch_norm_folding import fold_batch_norms
+from hf_detr.acceleration.batch_norm_folding import FoldedBatchNorm, fold_batch_norms_of
 from hf_detr.acceleration.inference import is_convolutional, optimize_for_inference
 from hf_detr.acceleration.shape_cache import MOST_SHAPES, ConstantSelfAttention
 from hf_detr.prediction import detect
@@ -216,7 +216,9 @@ class Entangled(nn.Module):
 
 def test_a_batch_norm_that_cannot_be_folded_stays():
     body = Entangled().eval()
-    assert fold_batch_norms(body) is body
+    fold_batch_norms_of(body)
+    assert type(body.norm) is nn.BatchNorm2d
+    assert body.convolution.weight.requires_grad
 
 
 def test_norms_with_activations_and_without_a_backbone_of_convolutions():
@@ -228,10 +230,12 @@ def test_norms_with_activations_and_without_a_backbone_of_convolutions():
         if hasattr(module, "running_mean"):
             nn.init.uniform_(module.running_mean, -0.5, 0.5)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
-    folded = fold_batch_norms(body)
-    assert not any(hasattr(module, "running_var") for module in folded.modules())
     picture = images(1, 96, 64)
-    for found, expected in zip(folded(picture), body(picture), strict=True):
+    expected_maps = body(picture)
+    fold_batch_norms_of(body)
+    assert not any(hasattr(module, "running_var") for module in body.modules())
+    assert any(isinstance(module, FoldedBatchNorm) for module in body.modules())
+    for found, expected in zip(body(picture), expected_maps, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
     assert is_convolutional(body)
     assert not is_convolutional(tiny_model("dino-swin-large-4scale").model.backbone.body)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection
-from hf_detr.acceleration.batch_norm_folding import fold_batch_norms
+from hf_detr.acceleration.batch_norm_folding import fold_batch_norms_of
 from hf_detr.acceleration.onednn_packing import PackedConv2d, PackedLinear, fuse_maps
 
 SIZES = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "num_queries": 5, "num_labels": 3}
@@ -71,7 +71,8 @@ def test_backbones(backbone: str):
     """All convolutions of a ResNet are followed by a ReLU, most after a sum; of others, what there is."""
     torch.manual_seed(0)
     model = HfDetrForObjectDetection(HfDetrConfig(backbone=backbone, **SIZES)).eval()
-    body = fold_batch_norms(model.model.backbone.body)
+    body = model.model.backbone.body
+    fold_batch_norms_of(body)
     fused = fuse_maps(body, num_channels=3)
     for size in ((64, 96), (96, 64), (70, 90)):
         x = torch.randn(1, 3, *size)

@@ -1,42 +1,71 @@
-"""Batch norms folded into the convolutions before them: one pass over the maps less for each."""
+"""Batch norms folded into the convolutions before them: every fold saves one pass over the maps."""
 
-import copy
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from transformers.utils import logging
 
+from hf_detr.modeling.backbone import Backbone
+
+from .passes import REMOVED, Undo, alter
+
 logger = logging.get_logger(__name__)
 
 _LARGEST_DEVIATION = 1e-3
-"""Of the maps of a folded backbone, relative to their largest value. A wrong fold is off by far more."""
+"""The largest difference between the maps of a backbone and its folded form, as a share of the largest value. Rounding
+stays far below it; a wrong fold is far above it."""
+_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+
+
+class FoldedBatchNorm(nn.Module):
+    """A batch norm whose work is done by the convolution before it. timm's norms also carry a dropout and an
+    activation, which are left."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H, W)."""
+        for name in ("drop", "act"):
+            part = getattr(self, name, None)
+            states = states if part is None else part(states)
+        return states
+
+
+def fold_batch_norms(model: nn.Module) -> Undo:
+    """Fold the batch norms, frozen or not, of a model's backbones into the convolutions before them.
+
+    The model has to be in evaluation mode. A backbone whose maps would change stays as it is, with a warning.
+    """
+    with ExitStack() as undos:
+        for backbone in list(model.modules()):
+            if isinstance(backbone, Backbone):
+                undos.callback(fold_batch_norms_of(backbone.body, backbone.num_channels))
+        return undos.pop_all().close
 
 
 @torch.no_grad()
-def fold_batch_norms(body: nn.Module, num_channels: int = 3) -> nn.Module:
-    """A copy of a backbone in evaluation mode, its batch norms (frozen or not) folded where a convolution precedes.
+def fold_batch_norms_of(body: nn.Module, num_channels: int = 3) -> Undo:
+    """Fold the batch norms of one backbone in evaluation mode.
 
-    Which convolution feeds which batch norm is seen by running the backbone on a small picture, and the folded one is
-    compared with it on the same picture. Where they differ (a convolution that computes its weights anew, an output
-    that someone else reads as well), the backbone is returned unchanged, with a warning.
+    Running the backbone on a small picture shows which convolution feeds which batch norm, and the folded backbone is
+    compared with the original on the same picture. They differ where a convolution computes its weights anew, or where
+    something else reads its output too.
 
     Args:
         body: gives a list of maps for (B, num_channels, height, width).
-        num_channels: of the pictures.
+        num_channels: the channels of the pictures.
     """
     picture = small_picture(body, num_channels)
-    folded = copy.deepcopy(body)
-    names = {module: name for name, module in folded.named_modules()}
-    for norm, convolution in feeding_convolutions(folded, picture).items():
-        fold(convolution, norm)
-        # timm's norms may carry the activation that follows them
-        rest = [part for part in (getattr(norm, "drop", None), getattr(norm, "act", None)) if part is not None]
-        folded.set_submodule(names[norm], nn.Sequential(*rest) if rest else nn.Identity())
-    if not is_equal(folded(picture), body(picture)):
-        logger.warning("The batch norms of this backbone cannot be folded into its convolutions; they stay.")
-        return body
-    return folded
+    expected = body(picture)
+    with ExitStack() as undos:
+        for norm, convolution in feeding_convolutions(body, picture).items():
+            weight, bias = folded_weights(convolution, norm)
+            undos.callback(alter(convolution, weight=weight, bias=bias))
+            undos.callback(alter(norm, FoldedBatchNorm, **{n: REMOVED for n in _TENSORS if hasattr(norm, n)}))
+        if not is_equal(body(picture), expected):
+            logger.warning("The batch norms of this backbone cannot be folded into its convolutions; they stay.")
+            undos.close()
+        return undos.pop_all().close
 
 
 def small_picture(body: nn.Module, num_channels: int) -> Tensor:
@@ -54,7 +83,7 @@ def is_equal(maps: list[Tensor], expected: list[Tensor]) -> bool:
 
 
 def feeding_convolutions(body: nn.Module, picture: Tensor) -> dict[nn.Module, nn.Conv2d]:
-    """Which convolution's output each batch norm reads, of those that run once."""
+    """Each batch norm and the convolution whose output it reads, where both run once."""
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holding the tensors keeps their ids unique
     pairs: list[tuple[nn.Module, nn.Conv2d]] = []
     calls: dict[nn.Module, int] = {}
@@ -82,13 +111,12 @@ def feeding_convolutions(body: nn.Module, picture: Tensor) -> dict[nn.Module, nn
     return {norm: convolution for norm, convolution in pairs if calls[norm] == calls[convolution] == 1}
 
 
-def fold(convolution: nn.Conv2d, norm: nn.Module) -> None:
-    """Change a convolution to what it is together with a batch norm, computed in float64."""
+def folded_weights(convolution: nn.Conv2d, norm: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
+    """The weight and the bias of a convolution that also does the work of a batch norm, computed in float64."""
     bias = None if convolution.bias is None else convolution.bias.double()
     affine = [None if value is None else value.double() for value in (norm.weight, norm.bias)]
-    weight, bias = fuse_conv_bn_weights(
+    folded = fuse_conv_bn_weights(
         convolution.weight.double(), bias, norm.running_mean.double(), norm.running_var.double(), norm.eps, *affine
     )
-    dtype = convolution.weight.dtype
-    convolution.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
-    convolution.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+    weight, bias = (nn.Parameter(value.to(convolution.weight.dtype), requires_grad=False) for value in folded)
+    return weight, bias

@@ -1,7 +1,8 @@
-"""Freed memory that stays with the process, on CPUs with the allocator of glibc.
+"""Freed memory stays with the process, on CPUs with the allocator of glibc.
 
-The maps of a detector are blocks of tens of megabytes. By default glibc returns each to the system when it is freed,
-and the next pass takes new pages, which the system has to zero: a large part of the time of a forward pass.
+The maps of a detector are blocks of tens of megabytes. By default glibc returns each block to the system when it is
+freed. The next pass then takes new pages, which the system has to fill with zeros: a large part of the time of a
+forward pass.
 """
 
 import ctypes
@@ -11,19 +12,25 @@ from contextlib import contextmanager
 from functools import cache
 from threading import Lock
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4  # the parameters of mallopt, as in malloc.h
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+"""Numbers of the parameters of mallopt, as in malloc.h."""
 _DEFAULT_MMAP_MAX = 65536
+"""The most blocks that glibc takes from the system one by one, unless told otherwise."""
 _LARGEST_MMAP_THRESHOLD = 32 * 2**20
-"""glibc raises this threshold by itself up to here when large blocks come and go, and the next to twice as much, until
-somebody sets one of them; so these are what a program that handles images has anyway."""
+"""The size in bytes from which on glibc takes a block from the system. By default it starts low and rises, up to this
+value, as large blocks are freed. Setting any of the parameters stops the rise, so this module sets the value that a
+program that handles images would have reached."""
 _LARGEST_TRIM_THRESHOLD = 2 * _LARGEST_MMAP_THRESHOLD
+"""The bytes at the free end of the heap from which on glibc returns them. By default it rises with the value above, to
+twice as much."""
 _MOST_KEPT = 2**31 - 1
-"""Bytes; the largest number that mallopt takes."""
+"""The most bytes at the free end of the heap that are kept. It is the largest number that mallopt takes."""
 _LEAST_KEPT = 2**20
+"""Bytes at the free end of the heap that stay outside of the reserve; a smaller reserve is not worth keeping."""
 
 
 class Mallinfo2(ctypes.Structure):
-    """What glibc tells about its heap, as in malloc.h."""
+    """The state of glibc's heap, with the fields of malloc.h."""
 
     _fields_ = [
         (name, ctypes.c_size_t)
@@ -43,11 +50,11 @@ class Mallinfo2(ctypes.Structure):
 
 
 class Reserve:
-    """Memory of the heap that nobody else gets between two passes.
+    """Memory of the heap that nothing else gets between two passes.
 
-    While it is in use, all blocks come from the heap, however large, and freed ones stay there. When the last user
-    leaves, the free end of the heap becomes one allocated block, which is freed when the next one comes. So the rest
-    of the program allocates as it always does.
+    While the reserve is in use, all blocks come from the heap, however large, and freed blocks stay there. When the
+    last user leaves, the free end of the heap becomes one allocated block. That block is freed when the next user
+    comes. So the rest of the program allocates as it always does.
     """
 
     def __init__(self, library: ctypes.CDLL):
@@ -73,14 +80,14 @@ class Reserve:
                     self.close()
 
     def open(self) -> None:
-        """Give the block to whoever allocates."""
+        """Free the block, so that the allocations of this user are made from it."""
         self.library.mallopt(_MMAP_MAX, 0)
         self.library.mallopt(_TRIM_THRESHOLD, _MOST_KEPT)
         self.library.free(self.block)
         self.block = None
 
     def close(self) -> None:
-        """Take what is free at the end of the heap."""
+        """Allocate the free end of the heap as one block."""
         size = min(self.library.mallinfo2().keepcost, _MOST_KEPT)
         if size > _LEAST_KEPT:
             self.block = self.library.malloc(size - _LEAST_KEPT)
@@ -90,7 +97,7 @@ class Reserve:
 
 @cache
 def reserve() -> Reserve | None:
-    """The reserve of this process; None where the allocator is not that of glibc 2.33 or newer."""
+    """The reserve of this process; None where the allocator is not glibc's, or glibc is older than 2.33."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if not hasattr(library, "mallinfo2"):
         return None
@@ -103,9 +110,9 @@ def reserve() -> Reserve | None:
 
 @contextmanager
 def freed_memory_is_kept() -> Iterator[None]:
-    """Let what is allocated and freed inside be used again, here and in later calls.
+    """Let memory that is allocated and freed inside be used again, here and in later calls.
 
-    Up to 2 GiB stay with the process, like the cache of PyTorch on a GPU. Does nothing where there is no glibc.
+    Up to 2 GiB stay with the process, like the cache of PyTorch on a GPU. This does nothing where there is no glibc.
     """
     if reserve() is None:
         yield

@@ -7,21 +7,34 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+from transformers.utils import logging
 
 from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.modeling.outputs import HfDetrObjectDetectionOutput
 
 from .batch_norm_folding import fold_batch_norms
+from .coverage import unoptimised
 from .dtypes import choose_dtype
 from .heap import freed_memory_is_kept
-from .onednn_packing import has_packed_operators, pack
+from .onednn_packing import pack
+from .passes import Pass, apply_passes
 from .projection_fusion import fuse_projections
 from .shape_cache import keep_constants
 from .unpadding import image_sizes, run_by_size
 
+logger = logging.get_logger(__name__)
+
+EXACT_PASSES: tuple[Pass, ...] = (fold_batch_norms, fuse_projections)
+"""Passes that leave plain layers with other weights: they help on every device and survive an export."""
+RUNTIME_PASSES: tuple[Pass, ...] = (keep_constants, pack)
+"""Passes that keep results or use operators of this process: they help in Python only, and not a compiler."""
+
 
 class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
-    """What `optimize_for_inference` makes. Called like the plain model, without labels, always without gradients."""
+    """A detector for inference only, made by `optimize_for_inference`.
+
+    It is called like the plain model, without labels, and always runs without gradients.
+    """
 
     channels_last: bool
     removes_padding: bool
@@ -82,19 +95,22 @@ def optimize_for_inference(
     compile: bool | str = False,
     copy: bool = True,
 ) -> OptimizedHfDetrForObjectDetection:
-    """The same detector, faster, for inference only; with float32 its outputs are equal up to rounding.
+    """Return the same detector, faster, for inference only; in float32 its outputs are equal up to rounding.
 
     Batch norms are folded into convolutions, linear layers that read the same tensor become one, images are laid out
-    channels last, masks without padding are dropped, on a CPU padding is not computed, and what depends only on the
-    shape of the images is computed once per shape.
+    channels last, masks without padding are dropped, on a CPU padding is not computed, and results that depend only on
+    the shape of the images are computed once for each shape. An attention or a norm that none of this covers runs as
+    it is, and a warning names its class.
 
     Args:
         model: any detector of the family; its mode does not matter.
-        dtype: of the weights: None keeps them as they are, "auto" takes bfloat16 where the device is fast with it.
-            Boxes are computed in float32 whatever the dtype.
-        channels_last: the memory layout of images and maps; None: yes if the backbone is made of convolutions.
-        compile: compile with `torch.compile`: True, or one of its modes. Every new shape of images is compiled anew.
-        copy: leave `model` as it is. Otherwise it is changed itself, which cannot be undone, and saves its memory.
+        dtype: the dtype of the weights. None keeps it, "auto" takes bfloat16 where the device is fast with it. Boxes
+            are computed in float32 whatever the dtype.
+        channels_last: whether images and maps are laid out channels last. None stands for yes where the backbone is
+            made of convolutions.
+        compile: True, or a mode of `torch.compile`, to compile the model. Each new shape of images is compiled anew.
+        copy: whether `model` stays as it is. Otherwise it is changed itself, which saves its memory and cannot be
+            undone.
 
     Raises:
         ValueError: for a model that is optimised already, one that is no detector of this package, or a dtype that is
@@ -106,14 +122,12 @@ def optimize_for_inference(
         raise ValueError(f"Expected an HfDetrForObjectDetection, got {type(model).__name__}.")
     dtype = choose_dtype(dtype, model)
     optimised = (deepcopy(model) if copy else model).eval().requires_grad_(False)
-    backbone = optimised.model.backbone
-    backbone.body = fold_batch_norms(backbone.body, optimised.config.num_channels)
-    fuse_projections(optimised)
-    if not compile:  # the compiler cannot look into the tables of constants, and has its own ways
-        keep_constants(optimised.model)
-        if has_packed_operators():
-            pack(optimised)
+    # a compiler cannot look into the tables of constants, and chooses its own layouts of weights
+    apply_passes(optimised, EXACT_PASSES if compile else EXACT_PASSES + RUNTIME_PASSES)
+    for name, count in unoptimised(optimised).items():
+        logger.warning(f"{name} ({count} times in this model) runs unoptimised: no pass of hf_detr knows it.")
     optimised.__class__ = OptimizedHfDetrForObjectDetection
+    backbone = optimised.model.backbone
     convolves = is_convolutional(backbone.body)
     optimised.channels_last = convolves if channels_last is None else channels_last
     optimised.removes_padding = convolves and not compile  # patches must fit; the compiler begins anew for each shape

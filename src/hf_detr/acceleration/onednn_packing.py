@@ -1,21 +1,24 @@
-"""Weights laid out for oneDNN once, and what follows a convolution or a linear layer computed with it, on CPUs.
+"""Layers for CPUs that lay their weights out for oneDNN once and compute the sum and the ReLU after them as well.
 
 Plain layers lay their weights out anew at every call, go over their output again for a ReLU, and add a residual branch
-in a pass of its own. The operators are those that torch's own compiler uses for frozen models.
+in a pass of its own. The operators used here are the ones that torch's compiler uses for frozen models.
 """
 
 import copy
 import operator
+from contextlib import ExitStack
 
 import torch
 from torch import Tensor, fx, nn
 from transformers.utils import logging
 
 from hf_detr.modeling.attention import MLP
+from hf_detr.modeling.backbone import Backbone
 from hf_detr.modeling.encoder import FeedForward
 
 from .batch_norm_folding import is_equal, small_picture
 from .dtypes import is_fast_with_bfloat16
+from .passes import Undo, alter
 
 logger = logging.get_logger(__name__)
 
@@ -71,7 +74,7 @@ class PackedConv2d(Packed, nn.Conv2d):
     """A convolution, the sum with another map, and its activation.
 
     Attributes:
-        overwrites: the other map is read by nobody else and takes the sum.
+        overwrites: whether the sum is written into the memory of the other map, which nothing else reads.
     """
 
     overwrites = False
@@ -110,22 +113,28 @@ def has_packed_operators() -> bool:
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
 
-def pack(model: nn.Module) -> None:
-    """Pack the layers of an `HfDetrForObjectDetection` whose norms are folded, in place."""
-    backbone = model.model.backbone
-    backbone.body = fuse_maps(backbone.body, backbone.num_channels)
-    for module in list(model.modules()):
-        if type(module) is nn.Linear:
-            module.__class__ = PackedLinear
-        elif is_packable(module):
-            module.__class__ = PackedConv2d
-    for module in model.modules():
-        if type(module) is MLP:
-            module.__class__ = PackedMLP
-            for layer in module.layers[:-1]:
-                layer.activation = "relu"
-        elif type(module) is FeedForward and isinstance(module.activation, nn.ReLU):
-            module.activation, module.fc1.activation = nn.Identity(), "relu"
+def pack(model: nn.Module) -> Undo:
+    """Pack the layers of a model in evaluation mode whose norms are folded."""
+    with ExitStack() as undos:
+        if not has_packed_operators():
+            return undos.pop_all().close
+        for backbone in list(model.modules()):
+            if isinstance(backbone, Backbone):
+                undos.callback(alter(backbone, body=fuse_maps(backbone.body, backbone.num_channels)))
+        for module in list(model.modules()):
+            if type(module) is nn.Linear:
+                undos.callback(alter(module, PackedLinear, packed_weight=None))
+            elif is_packable(module):
+                undos.callback(alter(module, PackedConv2d, packed_weight=None))
+        for module in list(model.modules()):
+            if type(module) is MLP:
+                undos.callback(alter(module, PackedMLP))
+                for layer in module.layers[:-1]:
+                    undos.callback(alter(layer, activation="relu"))
+            elif type(module) is FeedForward and isinstance(module.activation, nn.ReLU):
+                undos.callback(alter(module, activation=nn.Identity()))
+                undos.callback(alter(module.fc1, activation="relu"))
+        return undos.pop_all().close
 
 
 @torch.no_grad()

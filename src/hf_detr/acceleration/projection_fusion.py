@@ -1,11 +1,15 @@
 """Linear layers that read the same tensor, computed as one."""
 
+from contextlib import ExitStack
+
 import torch
 from torch import Tensor, nn
 
 from hf_detr.modeling.attention import DenseMemorySelfAttention, SelfAttention
 from hf_detr.modeling.conditional_attention import ConditionalSelfAttention
 from hf_detr.modeling.deformable_attention import DeformableCrossAttention, DeformableSelfAttention
+
+from .passes import REMOVED, Undo, alter
 
 
 class FusedProjections:
@@ -71,20 +75,19 @@ FUSED = {
 
 
 @torch.no_grad()
-def fuse_projections(model: nn.Module) -> None:
-    """Fuse the attentions of a model, in place, where projections are plain linear layers without adapters."""
-    for module in model.modules():
-        fused_class = FUSED.get(type(module))
-        if fused_class is None:
-            continue
-        names = [name for parts in fused_class.fused.values() for name in parts]
-        if not all(type(getattr(module, name)) is nn.Linear for name in names):
-            continue
-        module.__class__ = fused_class
-        for fused, parts in fused_class.fused.items():
-            setattr(module, fused, join([getattr(module, part) for part in parts]))
-        for name in names:
-            delattr(module, name)
+def fuse_projections(model: nn.Module) -> Undo:
+    """Fuse the projections of a model's attentions where all of them are plain linear layers without adapters."""
+    with ExitStack() as undos:
+        for module in list(model.modules()):
+            fused_class = FUSED.get(type(module))
+            if fused_class is None:
+                continue
+            names = [name for parts in fused_class.fused.values() for name in parts]
+            if all(type(getattr(module, name)) is nn.Linear for name in names):
+                plan = fused_class.fused.items()
+                joined = {fused: join([getattr(module, part) for part in parts]) for fused, parts in plan}
+                undos.callback(alter(module, fused_class, **joined, **dict.fromkeys(names, REMOVED)))
+        return undos.pop_all().close
 
 
 def join(layers: list[nn.Linear]) -> nn.Linear:

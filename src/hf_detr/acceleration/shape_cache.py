@@ -1,11 +1,12 @@
-"""What depends on nothing but the shape of an unpadded batch, computed once per shape.
+"""Results that depend on nothing but the shape of an unpadded batch, computed once for each shape.
 
-Position embeddings, the cells and anchors of the tokens, and the first self-attention of the decoder where the queries
-are the same for every image. Padded batches compute them anew.
+These are the position embeddings, the cells and anchors of the tokens, and the first self-attention of the decoder
+where the queries are the same for every image. Padded batches compute them anew.
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from contextlib import ExitStack
 from threading import Lock
 from typing import TypeVar
 
@@ -13,14 +14,18 @@ from torch import Tensor, nn
 
 from hf_detr.modeling.attention import Memory
 from hf_detr.modeling.decoder import SinePosition
+from hf_detr.modeling.detr import HfDetrModel
 from hf_detr.modeling.encoder import Encoder
 from hf_detr.modeling.queries import LearnedQueries
 from hf_detr.modeling.query_selection import SelectedQueries
 
+from .passes import Undo, alter
+
 Value = TypeVar("Value")
 
 MOST_SHAPES = 8
-"""Kept per constant; the one that was not used for longest goes first."""
+"""Shapes whose results are kept for each constant. When one more comes, the result whose last use is longest ago is
+dropped."""
 
 
 class Constants:
@@ -107,15 +112,28 @@ class ConstantSelfAttention(nn.Module):
         return update.expand(batch, -1, -1), None if weights is None else weights.expand(batch, -1, -1, -1)
 
 
-def keep_constants(model: nn.Module) -> None:
-    """Let an `HfDetrModel` in evaluation mode compute constants once; in place."""
-    model.backbone.position_embedding = ConstantPosition(model.backbone.position_embedding)
-    if model.encoder.level_embedding is not None:
-        model.encoder.__class__, model.encoder.constants = ConstantPlaceEncoder, Constants()
-    if isinstance(model.queries, SelectedQueries):
-        model.queries.__class__, model.queries.constants = ConstantAnchorQueries, Constants()
-    # boxes relative to the padded image move with the padding, and with them the positions of the queries
-    moving = isinstance(model.decoder.position, SinePosition) and model.decoder.position.relative_to_padded
-    if isinstance(model.queries, LearnedQueries) and not moving:
-        first = model.decoder.layers[0]
-        first.self_attn = ConstantSelfAttention(first.self_attn)
+def keep_constants(model: nn.Module) -> Undo:
+    """Let the networks of a model in evaluation mode compute constants once for each shape."""
+    with ExitStack() as undos:
+        for network in list(model.modules()):
+            if isinstance(network, HfDetrModel):
+                undos.callback(keep_constants_of(network))
+        return undos.pop_all().close
+
+
+def keep_constants_of(network: HfDetrModel) -> Undo:
+    """Let one network compute constants once for each shape."""
+    backbone, encoder, queries, decoder = network.backbone, network.encoder, network.queries, network.decoder
+    with ExitStack() as undos:
+        position = ConstantPosition(backbone.position_embedding)
+        undos.callback(alter(backbone, position_embedding=position))
+        if encoder.level_embedding is not None:
+            undos.callback(alter(encoder, ConstantPlaceEncoder, constants=Constants()))
+        if isinstance(queries, SelectedQueries):
+            undos.callback(alter(queries, ConstantAnchorQueries, constants=Constants()))
+        # boxes relative to the padded image move with the padding, and the positions of the queries move with them
+        moving = isinstance(decoder.position, SinePosition) and decoder.position.relative_to_padded
+        if isinstance(queries, LearnedQueries) and not moving:
+            first = decoder.layers[0]
+            undos.callback(alter(first, self_attn=ConstantSelfAttention(first.self_attn)))
+        return undos.pop_all().close
