@@ -7,6 +7,7 @@ themselves, and what they import, are loaded when they are first used.
 import sys
 from typing import TYPE_CHECKING
 
+from .acceleration.primitive_caches import bound_primitive_caches
 from .lazy import lazy_names
 from .registration import register
 
@@ -43,4 +44,5 @@ __getattr__, __dir__ = lazy_names(
     },
 )
 
+bound_primitive_caches()
 register(sys.modules[__name__])
