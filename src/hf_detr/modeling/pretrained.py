@@ -100,7 +100,7 @@ class HfDetrPreTrainedModel(PreTrainedModel):
         Raises:
             ValueError: when a foreign checkpoint has keys that are left over or missing; all are listed.
         """
-        saved, wanted, kwargs = _class_change(cls, pretrained_model_name_or_path, kwargs)
+        saved, wanted, kwargs = _class_change(pretrained_model_name_or_path, kwargs)
         if wanted is not None:
             with_info = kwargs.pop("output_loading_info", False)
             model, info = cls.from_pretrained(pretrained_model_name_or_path, *args, **kwargs, output_loading_info=True)
@@ -134,7 +134,7 @@ class HfDetrPreTrainedModel(PreTrainedModel):
 
 
 def _class_change(
-    model_class: type[HfDetrPreTrainedModel], name_or_path: str | os.PathLike | None, kwargs: dict[str, Any]
+    name_or_path: str | os.PathLike | None, kwargs: dict[str, Any]
 ) -> tuple[list[str] | None, list[str] | None, dict[str, Any]]:
     """The class names of a checkpoint, those that are wanted instead, and arguments that load it with its own.
 
@@ -143,13 +143,13 @@ def _class_change(
     unchanged = None, None, kwargs
     config, id2label = kwargs.get("config"), kwargs.get("id2label")
     if isinstance(config, str | os.PathLike):
-        config = model_class.config_class.from_pretrained(config)
+        config = HfDetrConfig.from_pretrained(config)
     if config is not None:
         id2label = config.id2label
     wanted = class_names(id2label)
-    if name_or_path is None or wanted is None or "state_dict" in kwargs:
+    if name_or_path is None or id2label is None or wanted is None or "state_dict" in kwargs:
         return unchanged
-    model_class.config_class(id2label=dict(id2label))  # refuses keys that are no labels
+    HfDetrConfig(id2label=dict(id2label))  # refuses keys that are no labels
     try:
         hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
         saved = class_names(PreTrainedConfig.get_config_dict(name_or_path, **hub)[0].get("id2label"))
