@@ -152,7 +152,7 @@ def test_ids_may_be_texts_and_pictures_in_folders(tmp_path: Path):
         (tmp_path / name).parent.mkdir()
         Image.new("RGB", (8, 8)).save(tmp_path / name)
     content = {
-        "images": [{"id": "x", "file_name": "b/1.jpg"}, {"id": "y", "file_name": "a/1.jpg"}],
+        "images": [{"id": "x", "file_name": "b/1.jpg"}, {"id": "y", "file_name": "D:\\work\\a\\1.jpg"}],
         "categories": [{"id": "c-1", "name": "cat"}],
     }
     ids = ids_of_file(write(content, tmp_path / "file.json"), ["dog", "cat"], [tmp_path], keeps_image_ids=False)

@@ -10,6 +10,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from hf_detr.data.readers.folder import DataFolder
 from hf_detr.data.schema import locate
 from hf_detr.files import read_json
 
@@ -190,11 +191,12 @@ def _image_ids(entries: Sequence[Any], path: Path, folders: Sequence[Path]) -> d
 
 
 def _find(names: Sequence[str], folders: Sequence[Path]) -> dict[str, Path]:
-    found = {}
-    for folder in folders:
-        for name in names:
-            if name not in found and (folder / name).is_file():
-                found[name] = folder / name
+    """Return where pictures are, found as the readers of training data find them; missing ones have no place."""
+    found: dict[str, Path] = {}
+    for folder in map(DataFolder, folders):
+        wanted = [name for name in names if name not in found]
+        places = zip(wanted, folder.find_all(wanted), strict=True)
+        found |= {name: place for name, place in places if place not in folder.not_found}
     return found
 
 
