@@ -5,6 +5,15 @@ from pathlib import Path
 import pytest
 
 from shared import SHARED_FOLDER
+from stages import ARCHITECTURES
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of a `preset` that repeats an architecture belong to the second stage."""
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        if parameters.get("preset", "tiny") not in ARCHITECTURES:
+            item.add_marker(pytest.mark.sweep)
 
 
 @pytest.fixture(scope="session")

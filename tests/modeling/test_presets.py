@@ -13,20 +13,10 @@ from transformers import AutoConfig, AutoModel, AutoModelForObjectDetection, pip
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor, HfDetrModel, available_presets
 from hf_detr.modeling.losses import TERMS
 from hf_detr.modeling.presets import get_preset
+from stages import ARCHITECTURES
 
 NO_DROPOUT = {"dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0}
 PRESETS = available_presets()
-# One of each architecture: the others differ from these by their backbone, dilation or number of levels
-ARCHITECTURES = [
-    "detr-resnet-50",
-    "conditional-detr-resnet-50",
-    "dn-detr-resnet-50",
-    "deformable-detr-resnet-50-refine",
-    "deformable-detr-resnet-50-two-stage",
-    "dn-deformable-detr-resnet-50",
-    "dino-resnet-50-4scale",
-    "dino-swin-large-4scale",
-]
 DENOISING = [preset for preset in PRESETS if HfDetrConfig.from_preset(preset).denoising != "none"]
 
 
