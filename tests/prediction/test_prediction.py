@@ -264,3 +264,16 @@ def test_sources_that_cannot_be_used_are_named(tmp_path: Path):
 def test_formats_that_do_not_exist_are_refused(tmp_path: Path):
     with pytest.raises(ValueError, match="expected some of pictures, coco, parquet, got json"):
         predict(tmp_path, tmp_path, tmp_path, formats=("json",))
+
+
+def test_files_of_a_folder_that_are_no_pictures_are_counted_and_named_once(tmp_path):
+    for name in ("a.JFIF", "inner/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(tmp_path / name, "JPEG" if "JFIF" in name else None)
+    for name in ("notes.txt", "film.mp4", "inner/labels.json", "Thumbs.db", ".hidden/c.png", "inner/._b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match="left out 2 files that are no pictures: film.mp4, notes.txt") as caught:
+        [stream] = open_sources([str(tmp_path)])
+    assert len(caught) == 1
+    assert [Path(file).name for file in stream.files] == ["a.JFIF", "b.png"]

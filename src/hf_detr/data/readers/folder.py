@@ -35,6 +35,8 @@ UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 LOCAL_FILE = re.compile(r"[?&]d=([^&]+)")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 DRIVE = re.compile(r"^[A-Za-z]:")
+Place = tuple[Path, str | None]
+"""A folder, and how the names of the files in it begin in the list of all files; None if it is not below the root."""
 
 
 @dataclass(frozen=True)
@@ -123,13 +125,13 @@ class DataFolder:
         Raises:
             DataError: a picture that was found for an incomplete name is the very one of another name.
         """
-        near = list(dict.fromkeys(near)) or [self.path]
-        found = {name: self._as_written(name, near) for name in dict.fromkeys(written)}
+        places = [(place, self.prefix(place)) for place in dict.fromkeys(near or [self.path])]
+        found = {name: self._as_written(name, places) for name in dict.fromkeys(written)}
         for name, path in found.items():
             if path is not None:
                 self._claim(name, path)
         guesses = {
-            name: self._without_leading_folders(name, near) or self._elsewhere(name, near, split)
+            name: self._without_leading_folders(name, places) or self._elsewhere(name, places[0][1], split)
             for name, path in found.items()
             if path is None
         }
@@ -137,14 +139,15 @@ class DataFolder:
         for name, guess in guesses.items():
             if isinstance(guess, str):
                 names_of[guess].append(name)
-        decided = {name: self._decided(name, guess, names_of, near[0]) for name, guess in guesses.items()}
-        return [found[name] or decided[name] for name in written]
+        decided = {name: self._decided(name, guess, names_of, places[0][0]) for name, guess in guesses.items()}
+        return [decided[name] if found[name] is None else self.path / found[name] for name in written]
 
-    def _claim(self, name: str, path: Path) -> None:
+    def _claim(self, name: str, path: str) -> None:
         """Note that a name leads to a picture, so that no other name is taken to mean the same one."""
-        inner = self.name_of(path)
-        if self._claimed.setdefault(inner, name) != name and inner in self._guessed:
-            raise locate(f"both {self._claimed[inner]!r} and {name!r} lead to this picture; which one is meant?", path)
+        owner = self._claimed.setdefault(path, name)
+        if owner != name and path in self._guessed:
+            both = f"both {owner!r} and {name!r} lead to this picture; which one is meant?"
+            raise locate(both, self.path / path)
 
     def _decided(self, name: str, guess: str | list[str], names_of: dict[str, list[str]], near: Path) -> Path:
         if isinstance(guess, str):
@@ -162,47 +165,40 @@ class DataFolder:
         self.not_found[stand_in] = reason
         return stand_in
 
-    def _as_written(self, written: str, near: Sequence[Path]) -> Path | None:
+    def _as_written(self, written: str, places: Sequence[Place]) -> str | None:
+        """Return a picture that is where its name says, as `files` has it, or as a path if it is not below here."""
         if not written.strip():
             return None
+        # Of one annotation file that was given, the folder around it may be large: it is listed only where it has to.
+        is_listed = self.given is None or "files" in self.__dict__
         for name in dict.fromkeys((written, written.replace("\\", "/"))):
-            for place in near:
-                if self._is_file(place, name):
-                    return place / name
+            may_be_unlisted = not is_listed or name.startswith("/") or ".." in name or "/." in f"/{name}"
+            for place, prefix in places:
+                if is_listed and prefix is not None and prefix + name in self._present:
+                    return prefix + name
+                if (may_be_unlisted or prefix is None) and _is_file(place / name):
+                    return self.name_of(place / name)
         return None
 
-    def _without_leading_folders(self, written: str, near: Sequence[Path]) -> str | None:
+    def _without_leading_folders(self, written: str, places: Sequence[Place]) -> str | None:
         for parts in _portable(written):
             for start in range(len(parts)):
                 name = "/".join(parts[start:])
-                for place in near:
-                    prefix = self.prefix(place)
-                    if prefix is None and (place / name).is_file():
+                for place, prefix in places:
+                    if prefix is None and _is_file(place / name):
                         return str(place / name)
                     if prefix is not None and prefix + name in self._present:
                         return prefix + name
         return None
 
-    def _is_file(self, place: Path, name: str) -> bool:
-        prefix = self.prefix(place)
-        if prefix is not None and "files" in self.__dict__ and posixpath.normpath(prefix + name) in self._present:
-            return True
-        try:
-            return (place / name).is_file()
-        except (OSError, ValueError):  # a name that is too long, or that holds a zero
-            return False
-
-    def _elsewhere(self, written: str, near: Sequence[Path], split: str | None) -> str | list[str]:
+    def _elsewhere(self, written: str, first: str | None, split: str | None) -> str | list[str]:
         """Look in all folders, in the steps 4 and 5; several pictures are returned as a list."""
         several: list[str] = []
-        for place in (near[0], self.path):
-            prefix = self.prefix(place)
-            if prefix is None:
-                continue
-            for parts in _portable(written):
+        for prefix in (first, ""):
+            for parts in _portable(written) if prefix is not None else ():
                 found = [name for name in self._by_name.get(_folded(parts[-1]), ()) if name.startswith(prefix)]
                 found = [name for name in found if not _is_of_another(split, name)]
-                found = _most_alike(found, parts)
+                found = _most_alike(found, parts) if len(found) > 1 else found
                 if len(found) == 1:
                     return found[0]
                 several = several or found
@@ -226,6 +222,13 @@ class DataFolder:
     def name_of(self, path: Path) -> str:
         """Return a path as `files` has it, or as it is where it is not below this folder."""
         return self._inner(path) or str(path)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that is too long, or that holds a zero
+        return False
 
 
 def files_below(folder: Path) -> Iterator[str]:
