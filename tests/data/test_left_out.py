@@ -8,9 +8,9 @@ import layout_writers as write
 import pytest
 from coco_files import annotation, coco_content, image_entry, write_coco
 from layout_writers import LAYOUTS, SPLITS
-from tool_writers import roboflow_coco, roboflow_tensorflow_csv
+from tool_writers import labelme, roboflow_coco, roboflow_tensorflow_csv
 
-from hf_detr.data import DataError, load_detection_data, load_streaming_data
+from hf_detr.data import DataError, ReadOptions, load_detection_data, load_streaming_data
 
 
 @pytest.fixture(autouse=True)
@@ -131,3 +131,41 @@ def test_test_images_without_annotations(tmp_path, missing):
         (tmp_path / "test.json").write_text(json.dumps(content))
     said = messages(load_detection_data, tmp_path)
     assert ("left out this file of test images: it has no annotations" in said) == bool(missing)
+
+
+def write_ten(folder):
+    """Ten pictures of which two are missing, and annotations of one that is not declared."""
+    ids = range(1, 11)
+    content = coco_content([annotation(i, image_id=i) for i in (*ids, 99)], [image_entry(i) for i in ids])
+    write_coco(folder / "labels.json", folder / "images", content)
+    for number in (4, 7):
+        (folder / "images" / f"{number}.png").unlink()
+
+
+def test_what_is_unusable_is_an_error_that_says_how_to_go_on(tmp_path):
+    write_ten(tmp_path)
+    with pytest.warns(UserWarning, match="no validation"), pytest.raises(DataError) as caught:
+        load_detection_data(tmp_path)
+    for expected in (
+        "3 images cannot be used",
+        "4.png, image id 4",
+        "7.png, image id 7",
+        "image id 99, annotation id",
+    ):
+        assert expected in str(caught.value)
+
+
+def test_what_is_unusable_is_left_out_where_asked_and_counted(tmp_path):
+    write_ten(tmp_path)
+    with pytest.warns(UserWarning, match="left out 3 images") as caught:
+        splits = load_detection_data(tmp_path, options=ReadOptions(skip_unusable=True))
+    assert sorted([*splits["train"]["image_id"], *splits["validation"]["image_id"]]) == [1, 2, 3, 5, 6, 8, 9, 10]
+    assert len(splits["validation"]) >= 1
+    assert any("4.png" in str(warning.message) and "7.png" in str(warning.message) for warning in caught)
+
+
+def test_a_broken_file_of_labelme_is_an_error_not_a_picture_less(tmp_path):
+    labelme(tmp_path)
+    (tmp_path / "a.json").write_text("{broken")
+    with pytest.raises(DataError, match=r"a\.json: expected a json of labelme, but this is not json"):
+        load_detection_data(tmp_path)

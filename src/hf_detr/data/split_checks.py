@@ -164,7 +164,8 @@ def _refuse_problems(checked: Sequence[tuple[SourceSplit, CheckedSplit]]) -> Non
         return
     outside = [found for _, found in checked if any(isinstance(p, BoxesOutsideError) for p in found.problems)]
     if not outside:
-        raise DataError(counted(problems))
+        left = "the image" if len(problems) == 1 else "these images"
+        raise DataError(f"{counted(problems)}; --skip-unusable leaves {left} out")
     clipping = sum((found.outside for found in outside), Changes())
     records = [record for found in outside for record in found.judged]
     raise DataError(f"{counted(problems)}; {boxes_remedy(records, checked[0][0].options, clipping)}")

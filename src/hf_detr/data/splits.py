@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +74,9 @@ def with_validation(splits: Mapping[str, SourceSplit], source: str | Path, seed:
 def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit, SourceSplit, Halves]:
     """Split 80/20 into training and validation; images that look alike stay together, and classes are in both.
 
+    Images that cannot be read stay with the training data, where the check names them: the validation data would be
+    too few without them.
+
     Raises:
         DataError: there are fewer than two images.
     """
@@ -86,8 +89,14 @@ def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit
     fingerprints = [
         found for _, found in in_threads(_fingerprint, split.records, "Looking for images that look alike")
     ]
-    halves = divided(present, fingerprints, seed)
-    return split.select(halves.train), split.select(halves.validation), halves
+    readable = [index for index, found in enumerate(fingerprints) if found is not None]
+    if len(readable) < 2:
+        readable = list(range(len(present)))
+    halves = divided([present[index] for index in readable], [fingerprints[index] for index in readable], seed)
+    validation = [readable[index] for index in halves.validation]
+    train = sorted(set(range(len(present))) - set(validation))
+    halves = replace(halves, train=train, validation=validation)
+    return split.select(train), split.select(validation), halves
 
 
 def divided(present: Sequence[set[int]], fingerprints: Sequence[Fingerprint | None], seed: int) -> Halves:
@@ -122,7 +131,7 @@ def divided(present: Sequence[set[int]], fingerprints: Sequence[Fingerprint | No
 def _fingerprint(record: SourceImage) -> Fingerprint | None:
     try:
         return fingerprint_of(image_bytes(record.image))
-    except (DataError, OSError, SyntaxError, ValueError, TypeError, PIL.Image.DecompressionBombError):
+    except (DataError, OSError, SyntaxError, ValueError, TypeError, AttributeError, PIL.Image.DecompressionBombError):
         return None  # the check names it
 
 

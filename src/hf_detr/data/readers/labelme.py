@@ -27,9 +27,15 @@ def labelme_splits(folder: DataFolder) -> dict[str, SourceSplit]:
         DataError: a file is no json of labelme, or a shape cannot be read.
     """
     skipped = Skipped()
+    pictures = {name.rpartition(".")[0] for name in folder.pictures}
+
+    def is_for_a_picture(path: Path) -> bool:
+        # A broken file beside its picture is not passed over: what it should have held would be missed.
+        return _is_labelme(path) or folder.name_of(path.with_suffix("")) in pictures
+
     entries = {
         split: [_entry(path, skipped) for path in paths]
-        for split, paths in files_by_split(folder, ".json", _is_labelme, by_file_name=False).items()
+        for split, paths in files_by_split(folder, ".json", is_for_a_picture, by_file_name=False).items()
     }
     skipped.say(folder.path)
     return splits_from_entries(folder, entries)
