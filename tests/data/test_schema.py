@@ -119,7 +119,7 @@ def test_one_error_counts_the_unusable_images_and_names_the_first():
     assert message.startswith(
         "6 images cannot be used: file, image id 2, annotation id 0, field 'bbox': expected finite"
     )
-    assert message.endswith("and 3 more, which `hf-detr doctor` lists")
+    assert message.endswith("and 3 more, which `hf-detr doctor` lists; --skip-unusable leaves these images out")
     assert message.count("expected finite") == 3
     skipped = SourceSplit(broken, {"cat": "cat"}, "file", options=ReadOptions(skip_unusable=True))
     with pytest.warns(UserWarning, match="file: left out 6 images that cannot be used"):
