@@ -26,6 +26,7 @@ from transformers.utils import (
 
 from ..modeling.configuration import HfDetrConfig
 from ..modeling.detection import HfDetrForObjectDetection
+from ..modeling.pretrained import HfDetrPreTrainedModel
 from .key_tables import ConversionError, convert_state_dict
 from .published import read_checkpoint
 from .transformers_configs import TRANSFORMERS_MODEL_TYPES, translate_config
@@ -37,7 +38,7 @@ _LOADING_ARGUMENTS = ("attn_implementation", "dtype", "torch_dtype")
 
 
 def load_foreign(
-    model_class: type[PreTrainedModel], name_or_path: str | os.PathLike, *args: Any, **kwargs: Any
+    model_class: type[HfDetrPreTrainedModel], name_or_path: str | os.PathLike, *args: Any, **kwargs: Any
 ) -> Any | None:
     """Load a model of ours from a folder or repository of transformers' own DETR models.
 
@@ -87,7 +88,7 @@ def _model_of(loaded: Any) -> PreTrainedModel:
 
 
 def _load_converted(
-    model_class: type[PreTrainedModel],
+    model_class: type[HfDetrPreTrainedModel],
     name_or_path: str | os.PathLike,
     written: dict[str, Any],
     hub: dict[str, Any],
@@ -106,7 +107,7 @@ def _load_converted(
 
 
 def _resolve_config(
-    model_class: type[PreTrainedModel], name_or_path: str | os.PathLike, kwargs: dict[str, Any]
+    model_class: type[HfDetrPreTrainedModel], name_or_path: str | os.PathLike, kwargs: dict[str, Any]
 ) -> tuple[PreTrainedConfig, dict[str, Any]]:
     """The configuration, with the arguments that belong to it; and the arguments that remain."""
     config = kwargs.pop("config", None)

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
-from transformers import BaseImageProcessor, EvalPrediction
+from transformers import EvalPrediction
 from transformers.utils import ModelOutput
 
 from hf_detr.data.schema import category_names
 from hf_detr.evaluation import CocoMetrics
+from hf_detr.processing.image_processing import DetectionProcessing
 
 from .packed_labels import unpack_labels
 
@@ -34,7 +35,7 @@ class DetectionEvaluator:
         ValueError: the model does not know a class of the data.
     """
 
-    def __init__(self, dataset: Dataset, image_processor: BaseImageProcessor, model_names: Sequence[str]):
+    def __init__(self, dataset: Dataset, image_processor: DetectionProcessing, model_names: Sequence[str]):
         self.dataset = dataset
         self.image_processor = image_processor
         self.label_in_data = labels_in_data(model_names, category_names(dataset))

@@ -72,9 +72,10 @@ def build_model_card(evidence: CardEvidence) -> ModelCard:
 
 def card_without_evidence(config: HfDetrConfig) -> ModelCard:
     """The card of a model of which nothing is known but its configuration; it says so."""
-    names = [name for _, name in sorted(config.id2label.items())]
     return build_model_card(
-        CardEvidence(model_id="model", paper=paper_of(config), class_names=names, num_queries=config.num_queries)
+        CardEvidence(
+            model_id="model", paper=paper_of(config), class_names=config.class_names, num_queries=config.num_queries
+        )
     )
 
 

@@ -59,6 +59,13 @@ class MLP(nn.Module):
         dims = [input_dim] + [hidden_dim] * (num_layers - 1) + [output_dim]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(dims))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer whose output is that of all."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
     def forward(self, states: Tensor) -> Tensor:
         """(..., input_dim) → (..., output_dim)."""
         for layer in self.layers[:-1]:

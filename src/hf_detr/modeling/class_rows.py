@@ -6,7 +6,7 @@ for a class that is new.
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import nn
@@ -14,6 +14,14 @@ from torch import nn
 Rows = Sequence[int | None]
 Layer = TypeVar("Layer", nn.Linear, nn.Embedding)
 _MOST_NAMES = 10
+
+
+@runtime_checkable
+class HasClassRows(Protocol):
+    """A part of a model with rows for classes."""
+
+    def move_classes(self, rows: Rows) -> None:
+        """Give each class the row that it had, or a new one."""
 
 
 def class_names(id2label: Mapping[int | str, str] | None) -> list[str] | None:

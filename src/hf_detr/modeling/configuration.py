@@ -161,7 +161,7 @@ class HfDetrConfig(PreTrainedConfig):
     learning_rate_multipliers: dict | None = None
     category_ids: dict[str, int | str] | None = None
 
-    def __post_init__(self, **kwargs: Any):
+    def __post_init__(self, **kwargs: Any) -> None:
         self._reject_unknown(kwargs)
         if self._auto_class is None:  # not a copy that travels with its weights: saving does not copy the code
             kwargs.pop("auto_map", None)
@@ -171,8 +171,13 @@ class HfDetrConfig(PreTrainedConfig):
             check_labels(self.id2label)
         super().__post_init__(**kwargs)
         if self.label2id is None and self.id2label is not None:
-            self.label2id = {name: label for label, name in self.id2label.items()}
+            self.label2id = {name: int(label) for label, name in self.id2label.items()}
         reject_impossible(self)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes in the order of their labels."""
+        return [name for _, name in sorted((int(label), name) for label, name in (self.id2label or {}).items())]
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "HfDetrConfig":

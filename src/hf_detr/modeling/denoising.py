@@ -61,13 +61,13 @@ class Denoising(nn.Module):
     def __init__(self, config: HfDetrConfig):
         super().__init__()
         self.contrastive = config.denoising == "contrastive"
-        self.num_denoising, self.num_labels = config.num_denoising, config.num_labels
+        self.num_denoising, self.num_labels = config.num_denoising, len(config.class_names)
         # DINO replaces half as many labels as its ratio says
         self.label_noise = config.label_noise_ratio * (0.5 if self.contrastive else 1.0)
         self.box_noise = config.box_noise_scale
         self.eps = config.inverse_sigmoid_eps
         self.content_is_label = not self.contrastive and config.query_content == "zeros"
-        self.label_embedding = nn.Embedding(config.num_labels + 1, content_width(config))
+        self.label_embedding = nn.Embedding(self.num_labels + 1, content_width(config))
 
     def forward(self, queries: Queries, targets: Targets | None) -> Queries:
         """Complete the matching queries and, given targets, put denoising queries before them."""
@@ -122,6 +122,7 @@ class Denoising(nn.Module):
         content = content.masked_fill(~valid, 0.0).flatten(1, 2)
         references = inverse_sigmoid(self.noised_boxes(targets, noise), self.eps).sigmoid()
         references = references.masked_fill(~valid, 0.5).flatten(1, 2)
+        assert queries.reference_points is not None  # the configuration refuses denoising without references
         queries.content = torch.cat([content.to(queries.content.dtype), queries.content], dim=1)
         queries.reference_points = torch.cat([references.to(queries.reference_points), queries.reference_points], 1)
         supervise = partial(self.supervise, targets, num_groups)

@@ -26,7 +26,7 @@ class DetectionHeads(nn.Module):
     def __init__(self, config: HfDetrConfig, copies: int, class_agnostic: bool = False):
         super().__init__()
         self.class_agnostic = class_agnostic
-        num_classes = config.num_labels + (config.classification == "softmax")
+        num_classes = len(config.class_names) + (config.classification == "softmax")
         self.class_head = nn.ModuleList(nn.Linear(config.d_model, num_classes) for _ in range(copies))
         self.box_head = nn.ModuleList(MLP(config.d_model, config.d_model, 4, 3) for _ in range(copies))
         self.eps = config.inverse_sigmoid_eps
@@ -39,13 +39,14 @@ class DetectionHeads(nn.Module):
 
         The first boxes of Deformable DETR are small: beside a point, sigmoid(-2) = 0.12 of the image.
         """
-        for head in self.class_head:
-            self.initialise_classes(head)
-        if self.has_reference:
-            for index, head in enumerate(self.box_head):
-                size = -2.0 if self.guess_size and index == 0 else 0.0
-                init.zeros_(head.layers[-1].weight)
-                init.copy_(head.layers[-1].bias, torch.tensor([0.0, 0.0, size, size]).to(head.layers[-1].bias))
+        for class_head in self.class_head:
+            if isinstance(class_head, nn.Linear):
+                self.initialise_classes(class_head)
+        for index, box_head in enumerate(self.box_head):
+            if self.has_reference and isinstance(box_head, MLP):
+                size, last = -2.0 if self.guess_size and index == 0 else 0.0, box_head.last
+                init.zeros_(last.weight)
+                init.copy_(last.bias, torch.tensor([0.0, 0.0, size, size]).to(last.bias))
 
     def initialise_classes(self, head: nn.Linear) -> None:
         """The bias of a class head, where classes have a prior."""
@@ -54,12 +55,13 @@ class DetectionHeads(nn.Module):
 
     def move_classes(self, rows: Rows) -> None:
         """Give each class the row that it had, or a new one; "no object" stays the last."""
-        num_saved = self.class_head[0].out_features - (not self.sigmoid_classes)
+        saved = [head for head in self.class_head if isinstance(head, nn.Linear)]
+        num_saved = saved[0].out_features - (not self.sigmoid_classes)
         if self.class_agnostic:  # rows mean the same whatever the classes
             rows = [label if label < num_saved else None for label in range(len(rows))]
         if not self.sigmoid_classes:
             rows = [*rows, num_saved]
-        for index, old in enumerate(self.class_head):
+        for index, old in enumerate(saved):
             new = nn.Linear(old.in_features, len(rows))
             init.xavier_uniform_(new.weight)
             init.zeros_(new.bias)

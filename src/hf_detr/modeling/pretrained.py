@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -14,7 +14,7 @@ from transformers import initialization as init
 from transformers.utils import logging
 
 from .backbone import Backbone
-from .class_rows import class_names, describe, rows_by_name
+from .class_rows import HasClassRows, class_names, describe, rows_by_name
 from .configuration import HfDetrConfig
 from .foreign import FOREIGN
 
@@ -24,17 +24,40 @@ logger = logging.get_logger(__name__)
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
+_BATCH_NORM_STARTS = {
+    init.zeros_: ("running_mean", "num_batches_tracked", "bias"),
+    init.ones_: ("running_var", "weight"),
+}
+
+
+@runtime_checkable
+class Initialising(Protocol):
+    """A part of a model that has first values of its own."""
+
+    def initialise(self) -> None:
+        """Write them."""
+
+
+@runtime_checkable
+class ComputesBuffers(Protocol):
+    """A module of timm with tables that are not saved."""
+
+    def init_non_persistent_buffers(self) -> None:
+        """Compute them."""
+
+
 class HfDetrPreTrainedModel(PreTrainedModel):
     """What all models share: loading, saving, initialisation."""
 
     config: HfDetrConfig
+    config_class: type[HfDetrConfig]
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = "image"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ("Backbone", "EncoderLayer", "DecoderLayer")
+    _no_split_modules = ["Backbone", "EncoderLayer", "DecoderLayer"]  # noqa: RUF012 - as transformers declares it
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -62,7 +85,7 @@ class HfDetrPreTrainedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         elif type(module).__module__.startswith("timm."):
             init_timm_module(module)
-        elif hasattr(module, "initialise"):
+        elif isinstance(module, Initialising):
             module.initialise()
 
     def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
@@ -74,14 +97,14 @@ class HfDetrPreTrainedModel(PreTrainedModel):
         super()._initialize_weights(module, False)
 
     def _set_gradient_checkpointing(
-        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, **kwargs: Any
+        self, enable: bool = True, gradient_checkpointing_func: Callable = checkpoint, *args: Any, **kwargs: Any
     ) -> None:
         """Checkpoint without re-entering autograd, which loses the gradients of what layers take in structures."""
-        if getattr(gradient_checkpointing_func, "keywords", {}).get("use_reentrant"):
+        given = gradient_checkpointing_func
+        if isinstance(given, partial) and given.keywords.get("use_reentrant"):
             logger.warning_once("use_reentrant=True is not supported; gradient checkpointing runs without it.")
-            keywords = gradient_checkpointing_func.keywords | {"use_reentrant": False}
-            gradient_checkpointing_func = partial(gradient_checkpointing_func.func, **keywords)
-        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, **kwargs)
+            gradient_checkpointing_func = partial(given.func, **(given.keywords | {"use_reentrant": False}))
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, *args, **kwargs)
 
     @classmethod
     def from_pretrained(
@@ -103,9 +126,10 @@ class HfDetrPreTrainedModel(PreTrainedModel):
         saved, wanted, kwargs = _class_change(pretrained_model_name_or_path, kwargs)
         if wanted is not None:
             with_info = kwargs.pop("output_loading_info", False)
-            model, info = cls.from_pretrained(pretrained_model_name_or_path, *args, **kwargs, output_loading_info=True)
+            loaded: Any = cls.from_pretrained(pretrained_model_name_or_path, *args, **kwargs, output_loading_info=True)
+            model, info = loaded
             model.adapt_classes(saved, wanted, info["mismatched_keys"])
-            return (model, info) if with_info else model
+            return loaded if with_info else model
         if FOREIGN.load is not None and pretrained_model_name_or_path is not None:
             model = FOREIGN.load(cls, pretrained_model_name_or_path, *args, **kwargs)
             if model is not None:
@@ -126,7 +150,7 @@ class HfDetrPreTrainedModel(PreTrainedModel):
         is_lost = any("class_head" in str(key) for key in mismatched)
         rows = [None] * len(wanted) if is_lost else rows_by_name(saved, wanted)
         for module in list(self.modules()):
-            if hasattr(module, "move_classes"):
+            if isinstance(module, HasClassRows):
                 module.move_classes(rows)
         self.config.id2label = dict(enumerate(wanted))
         self.config.label2id = {name: label for label, name in enumerate(wanted)}
@@ -168,18 +192,16 @@ def _class_change(
 
 def init_batch_norm(module: nn.Module) -> None:
     """Batch norm, frozen or not: identity."""
-    init.zeros_(module.running_mean)
-    init.ones_(module.running_var)
-    if getattr(module, "num_batches_tracked", None) is not None:
-        init.zeros_(module.num_batches_tracked)
-    if module.weight is not None:
-        init.ones_(module.weight)
-        init.zeros_(module.bias)
+    for start, names in _BATCH_NORM_STARTS.items():
+        for name in names:
+            tensor = getattr(module, name, None)
+            if tensor is not None:
+                start(tensor)
 
 
 def init_timm_module(module: nn.Module) -> None:
     """What a file lacks of timm's modules: tokens, tables and scales start small, fixed tables as computed."""
     for parameter in module.parameters(recurse=False):
         init.normal_(parameter, std=0.02)
-    if hasattr(module, "init_non_persistent_buffers"):
+    if isinstance(module, ComputesBuffers):
         module.init_non_persistent_buffers()
