@@ -11,11 +11,10 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
-from torch.utils.data import Subset
 
 from .box_formats import BoxFormat
 from .options import ReadOptions
@@ -61,11 +60,11 @@ class SourceObject:
             numbers that stand in the file and leaves such a box alone.
     """
 
-    id: int
-    bbox: Sequence[float]
+    id: Any
+    bbox: Any
     category: Hashable
     area: Any = None
-    iscrowd: int = 0
+    iscrowd: Any = 0
     box_format: BoxFormat = "xywh"
     from_outline: bool = False
 
@@ -84,12 +83,44 @@ class SourceImage:
     """
 
     image: Any
-    image_id: int
+    image_id: Any
     width: Any
     height: Any
     objects: Sequence[SourceObject] = field(default_factory=tuple)
     instance_mask: Any = None
     annotation_file: Path | None = None
+
+
+class LazyRecords(Sequence[SourceImage]):
+    """Records that are made when they are asked for; a subclass says how many there are, and how each is made."""
+
+    def record(self, index: int) -> SourceImage:
+        """Make the record at an index, as of a list."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, index: int) -> SourceImage: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[SourceImage]: ...
+    def __getitem__(self, index: int | slice) -> SourceImage | list[SourceImage]:
+        if isinstance(index, slice):
+            return [self.record(each) for each in range(*index.indices(len(self)))]
+        return self.record(index)
+
+
+@dataclass(frozen=True)
+class SelectedRecords(LazyRecords):
+    """Some of many records, by their indices."""
+
+    records: Sequence[SourceImage]
+    indices: Sequence[int]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def record(self, index: int) -> SourceImage:
+        """Return the record at an index."""
+        return self.records[self.indices[index]]
 
 
 @dataclass(frozen=True)
@@ -106,7 +137,7 @@ class SourceSplit:
     """
 
     records: Sequence[SourceImage]
-    names: Mapping[Hashable, str]
+    names: Mapping[Any, str]
     source: Path | str
     pictures: Dataset | None = None
     options: ReadOptions = field(default_factory=ReadOptions)
@@ -121,7 +152,7 @@ class SourceSplit:
     def select(self, indices: Sequence[int]) -> "SourceSplit":
         """Return the split of some of the records."""
         pictures = None if self.pictures is None else self.pictures.select(indices)
-        return replace(self, records=Subset(self.records, indices), pictures=pictures)
+        return replace(self, records=SelectedRecords(self.records, indices), pictures=pictures)
 
 
 def detection_features(

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,10 +66,10 @@ def _tables(data: str | Path) -> Mapping[str, IterableDataset] | None:
         layout, folder = layout_of(Path(data))
         return folder_tables(folder, streaming=True) if layout is TABLE_LAYOUT else None
     is_hub = isinstance(data, str) and HUB_NAME.fullmatch(data) and not re.match("synthetic(:|$)", data)
-    return hub_tables(data, streaming=True) if is_hub else None
+    return hub_tables(str(data), streaming=True) if is_hub else None
 
 
-def _declared_names(table: IterableDataset, source: str | Path) -> dict[int, str]:
+def _declared_names(table: IterableDataset, source: str | Path) -> dict[Hashable, str]:
     features = table.features
     if features is None:
         raise locate("expected features, to know the classes before the rows, found none", source)
@@ -117,7 +117,7 @@ def _row(
     index: int,
     columns: Columns,
     column: str,
-    labels: Mapping[int, int],
+    labels: Mapping[Hashable, int],
     source: str,
     options: ReadOptions,
 ) -> dict[str, Any]:

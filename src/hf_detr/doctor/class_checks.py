@@ -66,7 +66,7 @@ def _frequency_findings(train: ExaminedSplit) -> list[Finding]:
     if not any(counts.values()):
         return []
     file = str(train.source)
-    most = max(counts, key=counts.get)
+    most = max(counts, key=lambda name: counts[name])
     few = {name: count for name, count in counts.items() if 0 < count < FEW_OBJECTS}
     rare = {name: count for name, count in counts.items() if count >= FEW_OBJECTS and counts[most] > IMBALANCE * count}
     return [

@@ -8,7 +8,6 @@ from ..data.images import is_image
 from ..data.look_alikes import groups_of_look_alikes, identical
 from .examined import ExaminedSplit, size_agrees
 from .findings import Finding, Place, Severity, finding
-from .image_facts import ImageFacts
 
 DIFFERENT_SIZES = 4.0
 """Between the shortest edges of the largest and the smallest image; the published augmentation covers about two."""
@@ -67,8 +66,8 @@ def image_findings(split: ExaminedSplit) -> list[Finding]:
             places["repeated_image_id"].append(split.place(index, f"also the id of {other}"))
         if fact.problem:
             places[fact.problem_kind].append(split.place(index, fact.problem))
-        elif not size_agrees(record, fact):
-            problem = _size_problem((record.width, record.height), fact)
+        elif fact.size is not None and not size_agrees(record, fact):
+            problem = _size_problem((record.width, record.height), fact.size)
             places["image_size"].append(split.place(index, problem))
         if index in split.turned:
             drawn = "as displayed" if split.turned[index] else "as stored"
@@ -129,8 +128,8 @@ def unlisted_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
     )
 
 
-def _size_problem(annotated: tuple[int, int], fact: ImageFacts) -> str:
-    width, height = fact.size
+def _size_problem(annotated: tuple[int, int], displayed: tuple[int, int]) -> str:
+    width, height = displayed
     problem = f"annotated as {annotated[0]}x{annotated[1]}, displayed as {width}x{height}"
     if annotated == (height, width):
         return f"{problem}: width and height are exchanged"

@@ -1,6 +1,7 @@
 """The report of an examination: text for the terminal, `report.md`, `report.json` and pictures."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,9 @@ def write_pictures(diagnosis: Diagnosis, output: Path) -> list[Path]:
         if picture is None:
             (output / name).unlink(missing_ok=True)
         elif isinstance(picture, Image.Image):
-            replace_file(output / name, lambda path, picture=picture: picture.save(path, "JPEG", quality=90))
+            replace_file(output / name, partial(picture.save, format="JPEG", quality=90))
         else:
-            replace_file(output / name, lambda path, picture=picture: picture.savefig(path, format="png", dpi=110))
+            replace_file(output / name, partial(picture.savefig, format="png", dpi=110))
     return [output / name for name, picture in pictures.items() if picture is not None]
 
 
