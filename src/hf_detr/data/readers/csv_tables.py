@@ -109,7 +109,7 @@ def _table(path: Path) -> Table:
     columns = _columns(rows[0])
     if columns is None:
         return Table(path, rows, RETINANET, "xyxy", first_line=1)
-    corners = "xyxyn" if set(rows[0]) >= OPENIMAGES else "xyxy"
+    corners: BoxFormat = "xyxyn" if set(rows[0]) >= OPENIMAGES else "xyxy"
     return Table(path, rows[1:], columns, corners if set(CORNERS) <= set(columns) else "xywh")
 
 
@@ -135,8 +135,8 @@ def _add(entries: dict[str, Entry], table: Table, row: Sequence[str], line: int,
         raise locate(f"line {line}: expected the name of an image, got {','.join(row)[:100]}", table.path)
     entry = entries.get(name)
     if entry is None:
-        size = (number(table.value(row, f"image_{side}")) or None for side in ("width", "height"))
-        entry = entries[name] = Entry(name, table.path, *size)
+        width, height = (number(table.value(row, f"image_{side}")) or None for side in ("width", "height"))
+        entry = entries[name] = Entry(name, table.path, width, height)
     box = _box(table, row)
     if box is not None:
         title = table.value(row, "class") if "class" in table.columns else ONE_CLASS

@@ -83,7 +83,7 @@ def _frames(root: ElementTree.Element, path: Path, folder: DataFolder, skipped: 
 
 def _add(entry: Entry, shape: ElementTree.Element, label: str | None, skipped: Skipped) -> None:
     def numbers(*names: str) -> list[float]:
-        return [float(shape.get(name)) for name in names]
+        return [float(_required(shape, name)) for name in names]
 
     try:
         turned = float(shape.get("rotation") or 0)
@@ -100,17 +100,26 @@ def _add(entry: Entry, shape: ElementTree.Element, label: str | None, skipped: S
         entry.add_outline(box, label)
 
 
+def _required(shape: ElementTree.Element, name: str) -> str:
+    value = shape.get(name)
+    if value is None:
+        raise ValueError(f"{name} is missing")
+    return value
+
+
 def _box_around(shape: ElementTree.Element, numbers: Callable[..., list[float]], turned: float) -> list[float] | None:
     match shape.tag:
         case "box":
             left, top, right, bottom = numbers("xtl", "ytl", "xbr", "ybr")
             return box_of_turned([left, top, right - left, bottom - top], turned)
         case "polygon" | "polyline":
-            return box_of_points([pair.split(",") for pair in shape.get("points").split(";")])
+            pairs = _required(shape, "points").split(";")
+            return box_of_points([[float(value) for value in pair.split(",")] for pair in pairs])
         case "mask":
             return numbers("left", "top", "width", "height")
         case "ellipse":
-            return box_of_ellipse(*numbers("cx", "cy", "rx", "ry"), math.radians(turned))
+            x, y, radius_x, radius_y = numbers("cx", "cy", "rx", "ry")
+            return box_of_ellipse(x, y, radius_x, radius_y, math.radians(turned))
         case "cuboid":
             sides = [f"{side}{end}" for side in ("tl", "tr", "bl", "br") for end in ("1", "2")]
             return box_of_points([numbers(f"x{side}", f"y{side}") for side in sides])

@@ -199,8 +199,9 @@ def _items(row: Mapping[str, Any], columns: Columns) -> list[Mapping[str, Any]]:
 def _without_flat_boxes(fields: dict[str, Any], name: str) -> dict[str, Any]:
     """Return fields in which boxes that follow one another as plain numbers are lists of four, one for each object."""
     boxes = fields.get(name)
-    is_flat = isinstance(boxes, list | tuple) and boxes and all(isinstance(value, int | float) for value in boxes)
-    if not is_flat or len(boxes) % 4:
+    if not isinstance(boxes, list | tuple) or not boxes or len(boxes) % 4:
+        return fields
+    if not all(isinstance(value, int | float) for value in boxes):
         return fields
     single = {key: value if isinstance(value, list | tuple) else [value] for key, value in fields.items()}
     return {**single, name: [list(boxes[start : start + 4]) for start in range(0, len(boxes), 4)]}

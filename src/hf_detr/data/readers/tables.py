@@ -5,7 +5,7 @@ They are rows with an image and a column of objects, bounding boxes as (x, y, wi
 """
 
 import re
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 
 from ..images import undecoded
 from ..remarks import ONE_CLASS, say_left_out, say_one_class
-from ..schema import SourceImage, SourceSplit, locate
+from ..schema import LazyRecords, SourceImage, SourceSplit, locate
 from .folder import DataFolder
 from .layouts import Layout, files_by_split
 from .rows import (
@@ -36,7 +36,7 @@ HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<subset>[\w.-]+))?")
 
 
 @dataclass(frozen=True)
-class TableRecords(Sequence[SourceImage]):
+class TableRecords(LazyRecords):
     """The rows of a table as records, read when they are asked for; those without an id are numbered from 1."""
 
     table: Dataset
@@ -47,7 +47,8 @@ class TableRecords(Sequence[SourceImage]):
     def __len__(self) -> int:
         return len(self.table)
 
-    def __getitem__(self, index: int) -> SourceImage:
+    def record(self, index: int) -> SourceImage:
+        """Read the row at an index."""
         return self._record(index, self.table[index])
 
     def __iter__(self) -> Iterator[SourceImage]:
@@ -68,7 +69,8 @@ def table_splits(
     Raises:
         DataError: a table has no columns of images or objects.
     """
-    records, names = {}, {}
+    records: dict[str, TableRecords] = {}
+    names: dict[Hashable, Any] = {}
     for split, table in tables.items():
         columns, image = find_columns(table.features, source), image_column(table.features, source)
         records[split] = TableRecords(undecoded(table), columns, image, folder)
@@ -149,6 +151,8 @@ def hub_tables(data: str, streaming: bool = False) -> Mapping[str, Dataset | Ite
         DataError: there is no such data set, or it cannot be reached or read; with the remedy.
     """
     match = HUB_NAME.fullmatch(data)
+    if match is None:
+        raise locate("expected the name of a data set on the Hub, owner/name or owner/name:subset", data)
     try:
         tables = datasets.load_dataset(match["name"], match["subset"], streaming=streaming)
     except Exception as error:  # the library raises nearly everything: of networks, files, arrow, its own

@@ -13,7 +13,7 @@ import os
 import re
 import xml.etree.ElementTree as ElementTree
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -148,7 +148,7 @@ def _below_annotations(folder: DataFolder, path: Path) -> str:
     return "/".join(parts[places[-1] + 1 :] if places else parts[-1:])
 
 
-def _layout(description: str, find) -> Layout:
+def _layout(description: str, find: Callable[[DataFolder], dict[str, list[VocFile]]]) -> Layout:
     return Layout(description, lambda folder: "train" in find(folder), lambda folder: voc_splits(folder, find(folder)))
 
 

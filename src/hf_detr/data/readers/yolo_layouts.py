@@ -32,11 +32,13 @@ def _yaml_file(folder: DataFolder) -> Path | None:
 
 def _from_yaml(folder: DataFolder) -> dict[str, SourceSplit]:
     source = _yaml_file(folder)
+    if source is None:
+        raise locate("expected a data.yaml, found none", folder.path)
     content = read_yaml(source)
     if not isinstance(content, dict):
         raise locate(f"expected 'train', 'val' and 'names', got a {type(content).__name__}", source)
     names = _names(content, source)
-    images = {}
+    images: dict[str, list[Path]] = {}
     for split, keys in YAML_KEYS.items():
         values = [content[key] for key in keys if content.get(key) and content[key] not in NOTHING]
         if values:
@@ -72,6 +74,7 @@ def _yaml_images(folder: DataFolder, split: str, value: Any, content: dict, sour
     for place in value if isinstance(value, list) else [value]:
         candidates = _candidates(folder, str(place), str(content.get("path") or ""), split)
         found = next((path for path in candidates if path.exists()), None)
+        problem: str | None
         if found is None:
             problem = f"there is no {str(place)!r}; looked for {', '.join(str(path) for path in candidates)}"
         elif found.is_dir():
@@ -149,6 +152,8 @@ def _place_of_split(folder: DataFolder, names: tuple[str, ...]) -> Path | None:
 
 def _from_class_file(folder: DataFolder) -> dict[str, SourceSplit]:
     source = _class_file(folder)
+    if source is None:
+        raise locate("expected a file with the names of the classes, found none", folder.path)
     names = dict(enumerate(read_lines(source)))
     return yolo_splits(folder, YoloFiles(_split_images(folder), names, source))
 
