@@ -84,7 +84,7 @@ def show_record(path: Path, program: Program, page: Path | None) -> None:
         return
     name = f"speed {record['suite']} {record['options']['device']}"
     figure = page.parent / f"{name.replace(' ', '_')}.png" if curves(record) else None
-    write_section(name, section(record, program, figure and figure.name), page)
+    write_section(name, section(record, program, figure.name if figure else None), page)
     if figure:
         plot(record, figure)
 

@@ -118,6 +118,7 @@ def serve(pipe: Connection, suite: Suite, comparison: str, contestant: str, opti
             question = pipe.recv()
         except EOFError:
             return
+        reply: tuple[Any, dict[str, str] | None]
         try:
             reply = getattr(alone, question)(), None
         except Exception as error:

@@ -36,7 +36,7 @@ def matrix_product_peak(dtype: torch.dtype, device: str, size: int) -> float:
 def convolution_peak(dtype: torch.dtype, device: str, side: int, channels: int = 128) -> float:
     """GFLOP/s of the best of ten convolutions with weights in the layout that the library likes best."""
     convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-    convolution = convolution.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    convolution = convolution.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
     pixels = torch.randn(1, channels, side, side, dtype=dtype, device=device).to(memory_format=torch.channels_last)
     flops = 2 * side**2 * channels**2 * 9
     return flops / fastest(lambda: F.conv2d(pixels, convolution.weight, padding=1), device) / 1e9

@@ -106,8 +106,9 @@ def torchvision_model(name: str) -> nn.Module:
 def torchvision_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
     """The forward pass at the size of the images: its own resizing leaves them as they are."""
     height, width = pixels.shape[2:]
-    if not hasattr(model.transform, "fixed_size") or model.transform.fixed_size is None:
-        model.transform.min_size, model.transform.max_size = (min(height, width),), max(height, width)
+    transform: Any = model.transform  # of torchvision, which has no types
+    if getattr(transform, "fixed_size", None) is None:
+        transform.min_size, transform.max_size = (min(height, width),), max(height, width)
     images = list(pixels)
     return lambda: model(images)
 

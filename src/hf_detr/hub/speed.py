@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import torch
 from PIL import Image
-from transformers import BaseImageProcessor, PreTrainedModel
+from transformers import PreTrainedModel
+
+from hf_detr.processing.image_processing import DetectionProcessing
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Speed:
 
 @torch.no_grad()
 def measure_speed(
-    model: PreTrainedModel, image_processor: BaseImageProcessor, image: Image.Image, repetitions: int = 5
+    model: PreTrainedModel, image_processor: DetectionProcessing, image: Image.Image, repetitions: int = 5
 ) -> Speed:
     """Time the forward pass on one picture, where the model is now; its mode (training or not) is kept."""
     was_training = model.training

@@ -6,17 +6,17 @@ results are one file. So results depend neither on the number of ranks and worke
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import accumulate, count, islice
 from typing import Any, NamedTuple
 
 import pyarrow
 import torch
 from PIL import Image
 from torch.utils.data import IterableDataset, get_worker_info
-from transformers import BaseImageProcessor
 
 from hf_detr.data.images import decode_image
 from hf_detr.data.schema import DataError
+from hf_detr.processing.image_processing import DetectionProcessing
 
 from .detection import Prepared, prepare, stack
 from .sources import Picture, Stream
@@ -109,12 +109,10 @@ def first_image_ids(streams: Sequence[Stream]) -> list[int] | None:
     """
     if all(stream.has_image_ids for stream in streams):
         return None
-    if any(stream.length is None for stream in streams):
+    lengths = [stream.length for stream in streams if stream.length is not None]
+    if len(lengths) < len(streams):
         return [1 + index * IDS_PER_STREAM for index in range(len(streams))]
-    firsts = [1]
-    for stream in streams:
-        firsts.append(firsts[-1] + stream.length)
-    return firsts[:-1]
+    return [1 + before for before in accumulate(lengths[:-1], initial=0)]
 
 
 class ChunkReader(IterableDataset):
@@ -132,7 +130,7 @@ class ChunkReader(IterableDataset):
         self,
         streams: Sequence[Stream],
         share: Share,
-        image_processor: BaseImageProcessor,
+        image_processor: DetectionProcessing,
         chunk_size: int,
         batch_size: int,
         keep_originals: bool,
@@ -149,8 +147,9 @@ class ChunkReader(IterableDataset):
         """Return the number of pictures in the share; None where nobody knows it."""
         if self.share.open_streams:
             return None
-        lengths = (self.streams[chunk.stream].length - chunk.number * self.chunk_size for chunk in self.share.chunks)
-        return sum(min(length, self.chunk_size) for length in lengths)
+        known = [(chunk, self.streams[chunk.stream].length) for chunk in self.share.chunks]
+        rests = [length - chunk.number * self.chunk_size for chunk, length in known if length is not None]
+        return sum(min(rest, self.chunk_size) for rest in rests)
 
     def __iter__(self) -> Iterator[PreparedBatch | FinishedChunk | BrokenSource]:
         """Yield the part of this worker."""

@@ -8,11 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig
-
 from hf_detr.data.readers.folder import DataFolder
 from hf_detr.data.schema import locate
 from hf_detr.files import read_json
+from hf_detr.modeling.configuration import HfDetrConfig
 
 from .sources import Stream
 
@@ -97,7 +96,7 @@ class DataIds:
 
 
 def ids_of_run(
-    annotations: Path | None, config: PreTrainedConfig, sources: Sequence[str], streams: Sequence[Stream]
+    annotations: Path | None, config: HfDetrConfig, sources: Sequence[str], streams: Sequence[Stream]
 ) -> DataIds:
     """Return the ids that `predictions.json` of a run shall have.
 
@@ -109,7 +108,7 @@ def ids_of_run(
     Raises:
         ValueError: see `ids_of_file`.
     """
-    names = [config.id2label[label] for label in range(config.num_labels)]
+    names = config.class_names
     if annotations is None:
         return ids_of_model(names, config.category_ids)
     places = [Path(source) for source in sources]

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import BaseImageProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_detr.acceleration.heap import freed_memory_is_kept
+from hf_detr.processing.image_processing import DetectionProcessing
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Prepared:
         return self.pixel_values.shape[1:]
 
 
-def prepare(image_processor: BaseImageProcessor, image: Image.Image) -> Prepared:
+def prepare(image_processor: DetectionProcessing, image: Image.Image) -> Prepared:
     """Return one picture as the model takes it."""
     inputs = image_processor(images=image, return_tensors="pt")
     return Prepared(inputs["pixel_values"], inputs.get("pixel_mask"), ((image.height, image.width),))
@@ -43,17 +44,17 @@ def prepare(image_processor: BaseImageProcessor, image: Image.Image) -> Prepared
 
 def stack(pictures: Sequence[Prepared]) -> Prepared:
     """Join pictures of one shape to a batch."""
-    masks = [picture.pixel_mask for picture in pictures]
+    masks = [picture.pixel_mask for picture in pictures if picture.pixel_mask is not None]
     return Prepared(
         torch.cat([picture.pixel_values for picture in pictures]),
-        None if masks[0] is None else torch.cat(masks),
+        torch.cat(masks) if len(masks) == len(pictures) else None,
         tuple(size for picture in pictures for size in picture.sizes),
     )
 
 
 @torch.no_grad()
 def detect_prepared(
-    model: PreTrainedModel, image_processor: BaseImageProcessor, batch: Prepared, threshold: float
+    model: PreTrainedModel, image_processor: DetectionProcessing, batch: Prepared, threshold: float
 ) -> list[dict[str, Tensor]]:
     """Return the detections on a batch; see `detect`."""
     mask = None if batch.pixel_mask is None else batch.pixel_mask.to(model.device)
@@ -67,7 +68,7 @@ def detect_prepared(
 
 def detect(
     model: PreTrainedModel,
-    image_processor: BaseImageProcessor,
+    image_processor: DetectionProcessing,
     images: Sequence[Image.Image],
     threshold: float = 0.5,
 ) -> list[dict[str, Tensor]]:

@@ -39,8 +39,13 @@ class Picture:
 class Stream(Protocol):
     """Pictures in a fixed order. `length` is None where nobody knows it before the end."""
 
-    length: int | None
-    has_image_ids: bool
+    @property
+    def length(self) -> int | None:
+        """The number of pictures."""
+
+    @property
+    def has_image_ids(self) -> bool:
+        """Whether the pictures come with ids of their own."""
 
     def read(self, start: int) -> Iterator[Picture]:
         """Yield the pictures from position `start` on."""
@@ -193,7 +198,8 @@ def open_sources(sources: Sequence[str], split: str | None = None, streaming: bo
                 raise DataError(f"{source}: no image in this folder; looked for {looked_for}")
             files += pictures
             streams += [ParquetStream.open(shard) for shard in shards]
-    return ([FileStream(tuple(files))] if files else []) + streams
+    own: list[Stream] = [FileStream(tuple(files))] if files else []
+    return own + streams
 
 
 def _say_left_out(folder: Path, files: Sequence[Path]) -> None:
@@ -242,7 +248,7 @@ def _one_split(data: Any, split: str | None, source: str) -> Any:
 
 
 def _dataset_streams(data: datasets.Dataset | datasets.IterableDataset, name: str) -> list[Stream]:
-    first = next(iter(data.take(1) if isinstance(data, datasets.IterableDataset) else []), {})
+    first: dict[str, Any] = next(iter(data.take(1) if isinstance(data, datasets.IterableDataset) else []), {})
     names = data.column_names or list(first)
     features = data.features or {}
     column = image_column(features or names, name)

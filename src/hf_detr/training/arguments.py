@@ -86,9 +86,9 @@ class HfDetrTrainingArguments(TrainingArguments):
     # Only copies to an accelerator gain from it; elsewhere torch warns.
     dataloader_pin_memory: bool = field(default_factory=torch.cuda.is_available)
     # The image and objects columns are no arguments of the model, but the collator needs them.
-    remove_unused_columns: bool | None = False
+    remove_unused_columns: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Check what `transformers` does not know.
 
         Raises:
@@ -100,7 +100,9 @@ class HfDetrTrainingArguments(TrainingArguments):
         if not 0 <= self.flat_share < 1:
             raise ValueError(f"flat_share must be at least 0 and below 1, got {self.flat_share}")
         if self.flat_share and self.lr_scheduler_type != SchedulerType.COSINE:
-            raise ValueError(f"flat_share is for the cosine schedule, not for {self.lr_scheduler_type.value}")
+            raise ValueError(
+                f"flat_share is for the cosine schedule, not for {SchedulerType(self.lr_scheduler_type).value}"
+            )
         fewest, most = self.warmup_bounds
         if not 0 <= fewest <= most:
             raise ValueError(

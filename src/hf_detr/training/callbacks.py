@@ -2,13 +2,21 @@
 
 import csv
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 from matplotlib.figure import Figure
 from tqdm.auto import tqdm
-from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback
+from transformers import (
+    EarlyStoppingCallback,
+    ProgressCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from hf_detr.data import category_names, decode_image, undecoded
 from hf_detr.data.collate import detection_target
@@ -20,26 +28,42 @@ from hf_detr.prediction import detect
 class LossProgress(ProgressCallback):
     """The progress bar of `Trainer`, with the last loss and AP behind it, and a line for each evaluation."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.shown: dict[str, str] = {}
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Open the bar; the time left is judged by the steps of this run, not by those before it was resumed."""
         super().on_train_begin(args, state, control, **kwargs)
         self.current_step = state.global_step
         if self.training_bar is not None:
             self.training_bar.initial = self.training_bar.n = state.global_step
 
-    def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        metrics: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Write the line."""
         super().on_evaluate(args, state, control, **kwargs)
         if self.training_bar is not None and metrics:
             self.training_bar.write(evaluation_line(metrics, state))
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Show the new numbers."""
-        names = {"loss": "loss", "eval_AP": "AP"}
+        logs, names = logs or {}, {"loss": "loss", "eval_AP": "AP"}
         self.shown |= {label: f"{logs[name]:.3f}" for name, label in names.items() if name in logs}
         if self.training_bar is not None:
             self.training_bar.set_postfix(self.shown)
@@ -52,15 +76,18 @@ class EarlyStopping(EarlyStoppingCallback):
         early_stopping_patience: the number of evaluations in a row.
     """
 
-    def on_evaluate(self, args, state, control, metrics, **kwargs):
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, metrics: Any = None, **kwargs: Any
+    ) -> None:
         """Compare with the best evaluation so far."""
         if control.should_training_stop or state.global_step >= state.max_steps:
             return
         super().on_evaluate(args, state, control, metrics, **kwargs)
         if control.should_training_stop and state.is_world_process_zero:
+            metric = str(args.metric_for_best_model).removeprefix("eval_")
             tqdm.write(
                 f"Stopped at step {state.global_step} of {state.max_steps}: no better "
-                f"{args.metric_for_best_model.removeprefix('eval_')} in {self.early_stopping_patience} evaluations; "
+                f"{metric} in {self.early_stopping_patience} evaluations; "
                 f"the best was {state.best_metric:.3f} at step {state.best_global_step}"
             )
 
@@ -76,16 +103,22 @@ class ResultFiles(TrainerCallback):
         self.folder = Path(folder)
         self.is_training = False
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Begin to write."""
         self.is_training = True
 
-    def on_evaluate(self, args, state, control, **kwargs):
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Bring the files up to date; a later evaluation, of the best model, is no point of the curves."""
         if self.is_training:
             self._write(state)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Bring the files up to date."""
         self._write(state)
         self.is_training = False
@@ -117,7 +150,9 @@ class PredictionPictures(TrainerCallback):
         self.rows = undecoded(dataset).select([index * len(dataset) // count for index in range(count)])
         self.threshold = threshold
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Begin to keep pictures; those of steps after the one that the run is resumed from are made anew."""
         self.is_training = True
         if state.is_world_process_zero:
@@ -125,11 +160,21 @@ class PredictionPictures(TrainerCallback):
                 if step > state.global_step:
                     shutil.rmtree(folder)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """What is evaluated from now on is the best model, not that of the last step."""
         self.is_training = False
 
-    def on_evaluate(self, args, state, control, model=None, processing_class=None, **kwargs):
+    def on_evaluate(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        model: Any = None,
+        processing_class: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Draw the pictures."""
         if not state.is_world_process_zero:
             return
@@ -157,7 +202,7 @@ class PredictionPictures(TrainerCallback):
                 ("ground truth", "detections"),
             )
             files.append(self.folder / f"{row['image_id']}.jpg")
-            replace_file(files[-1], lambda path, p=picture: p.save(path, "JPEG"))
+            replace_file(files[-1], partial(picture.save, format="JPEG"))
         model.train(was_training)
         return files
 
@@ -207,7 +252,7 @@ PANELS = {
 
 def merge_by_step(history: list[dict[str, float]]) -> list[dict[str, float]]:
     """Merge the entries of a `TrainerState.log_history` that belong to the same step into one row."""
-    rows: dict[int, dict[str, float]] = {}
+    rows: dict[float, dict[str, float]] = {}
     for entry in history:
         rows.setdefault(entry["step"], {"step": entry["step"]}).update(entry)
     return [rows[step] for step in sorted(rows)]

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 TRAINING_WEIGHTS = "training_weights.safetensors"
 """The file in a checkpoint with the weights that the optimizer works on; `model.safetensors` holds the average."""
@@ -106,17 +107,23 @@ class WeightAverage(TrainerCallback):
         self.start()
         self._write(load_file(Path(folder) / TRAINING_WEIGHTS))
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Begin with the weights that training begins with."""
         if not self.average:
             self.start()
 
-    def on_optimizer_step(self, args, state, control, **kwargs):
+    def on_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Follow a step that was not skipped."""
         if not self.was_skipped():
             self.update(decay_at(state.global_step + 1, state.max_steps, self.share))
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Leave the average in the model."""
         if self.is_running:
             self._write(self.average)

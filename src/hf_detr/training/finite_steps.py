@@ -86,4 +86,4 @@ class FiniteSteps:
 
 def image_ids(labels: Labels) -> list[int]:
     """Return the image ids of a batch of labels."""
-    return [label["image_id"].item() for label in labels]
+    return [int(label["image_id"]) for label in labels]

@@ -8,12 +8,13 @@ layers agree which of them has the object (Liu et al., Stable-DINO, 2023, measur
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_detr.modeling.targets import Matches
 
@@ -56,13 +57,17 @@ class MatchingStability(TrainerCallback):
         last_two = [of_objects(matches.query_index[layer]) for layer in (-1, max(-2, -len(matches.query_index)))]
         self.parts.append(torch.stack([ids, *last_two, of_objects(matches.matched[-1]).to(ids)]))
 
-    def on_train_begin(self, args, state, control, **kwargs):
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """End the epoch of a checkpoint that was written by its last step: `Trainer` saves before an epoch's end."""
         if self.is_resumed and state.epoch == int(state.epoch):
             self.on_epoch_end(args, state, control)
         self.is_resumed = False
 
-    def on_epoch_end(self, args, state, control, **kwargs):
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Log the shares of objects that changed their query."""
         ids, queries, before = self._gathered()
         self.parts = []

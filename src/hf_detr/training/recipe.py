@@ -52,6 +52,8 @@ def rhythm(num_train_images: int | None, epochs: int, steps: int | None, batch_s
     if steps is not None:
         steps_per_epoch = math.ceil(steps / EVALUATIONS)
         return steps_per_epoch, min(steps, max(steps_per_epoch, LEAST_STEPS_PER_EVALUATION))
+    if num_train_images is None:
+        raise ValueError("steps must be given for a stream, whose length nobody knows")
     steps_per_epoch = math.ceil(num_train_images / batch_size)
     epochs_per_evaluation = max(epochs / EVALUATIONS, LEAST_STEPS_PER_EVALUATION / steps_per_epoch)
     return steps_per_epoch, steps_per_epoch * min(epochs, math.ceil(epochs_per_evaluation))

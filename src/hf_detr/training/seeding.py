@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 
 class SeededCollator(TrainerCallback):
@@ -37,7 +37,9 @@ class SeededCollator(TrainerCallback):
         self.epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self.is_plain = torch.zeros((), dtype=torch.bool).share_memory_()
 
-    def on_epoch_begin(self, args, state, control, **kwargs):
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Take over the number of the epoch that begins, from which follows its collator."""
         self.epoch.fill_(int(state.epoch or 0))
         plain_epochs = round(self.plain_share * state.num_train_epochs)
