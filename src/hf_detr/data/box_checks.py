@@ -145,7 +145,7 @@ def _checked_box(item: SourceObject, record: SourceImage, source: str | Path, op
     def error(problem: str, name: str) -> DataError:
         return locate(problem, source, record.image_id, item.id, name)
 
-    box, words = item.bbox, format_in_words(options.format_of(item))
+    box, words = item.bbox, format_in_words(item.format_under(options))
     if not is_integer(item.id):
         raise error(f"expected an integer, got {item.id!r}", "id")
     if isinstance(box, str) or not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
@@ -153,7 +153,7 @@ def _checked_box(item: SourceObject, record: SourceImage, source: str | Path, op
     numbers = numbers_of(item)
     if numbers is None:
         raise error(f"expected finite numbers {words}, got {list(box)}", "bbox")
-    pixels = to_xywh(numbers, options.format_of(item), record.width, record.height)
+    pixels = to_xywh(numbers, item.format_under(options), record.width, record.height)
     if pixels[2] < 0 or pixels[3] < 0:
         raise error(f"expected {words} without a negative size, got {list(box)}", "bbox")
     if item.area is not None and (not is_finite(item.area) or item.area < 0):
@@ -165,7 +165,7 @@ def _checked_box(item: SourceObject, record: SourceImage, source: str | Path, op
 
 def _stated_area(item: SourceObject, record: SourceImage, options: ReadOptions) -> float:
     """Return the stated area in pixels; beside boxes in shares of the image, an area up to 1 is a share of it too."""
-    is_share = is_normalised(options.format_of(item)) and item.area <= 1
+    is_share = is_normalised(item.format_under(options)) and item.area <= 1
     return float(item.area) * record.width * record.height if is_share else float(item.area)
 
 
@@ -177,6 +177,6 @@ def _outside_error(
     source: str | Path,
     options: ReadOptions,
 ) -> BoxesOutsideError:
-    expected = f"expected {format_in_words(options.format_of(item))} inside the image"
+    expected = f"expected {format_in_words(item.format_under(options))} inside the image"
     problem = f"{expected} of {record.width}x{record.height} pixels, got {[float(value) for value in item.bbox]}"
     return BoxesOutsideError(str(locate(problem, source, record.image_id, item.id, "bbox")), clipping)

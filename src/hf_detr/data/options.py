@@ -1,14 +1,10 @@
 """How the files of a data set are to be taken: options of every command that reads one."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from hf_detr.command_line import option
 
 from .box_formats import BOX_FORMATS, BOX_FORMATS_IN_WORDS, BoxFormat
-
-if TYPE_CHECKING:
-    from .schema import SourceObject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +43,3 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.box_format is not None and self.box_format not in BOX_FORMATS:
             raise ValueError(f"--box-format: expected {BOX_FORMATS_IN_WORDS}; got {self.box_format!r}")
-
-    def format_of(self, item: "SourceObject") -> BoxFormat:
-        """Return what the four numbers of an object's box are to be taken for."""
-        return item.box_format if item.from_outline or self.box_format is None else self.box_format

@@ -68,6 +68,10 @@ class SourceObject:
     box_format: BoxFormat = "xywh"
     from_outline: bool = False
 
+    def format_under(self, options: ReadOptions) -> BoxFormat:
+        """Return what the four numbers of the box are to be taken for."""
+        return self.box_format if self.from_outline or options.box_format is None else options.box_format
+
 
 @dataclass(frozen=True)
 class SourceImage:

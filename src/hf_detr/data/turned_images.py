@@ -69,14 +69,14 @@ def _vote(record: SourceImage, header: ImageHeader, options: ReadOptions) -> int
 
 def _is_outside(item: SourceObject, size: tuple[int, int], options: ReadOptions) -> bool:
     numbers = numbers_of(item)
-    return numbers is not None and reaches_outside(to_xywh(numbers, options.format_of(item), *size), *size)
+    return numbers is not None and reaches_outside(to_xywh(numbers, item.format_under(options), *size), *size)
 
 
 def _turned(item: SourceObject, header: ImageHeader, options: ReadOptions) -> SourceObject:
     numbers = numbers_of(item)
     if numbers is None:
         return item  # for the check to complain about
-    box = to_xywh(numbers, options.format_of(item), *header.stored_size)
+    box = to_xywh(numbers, item.format_under(options), *header.stored_size)
     return replace(item, bbox=_turned_box(box, header), box_format="xywh", from_outline=True)
 
 

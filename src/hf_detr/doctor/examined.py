@@ -156,7 +156,7 @@ def _boxes(
     ]
     image = np.repeat(np.arange(len(records)), counts)
     numbers = np.array([as_numbers(item.bbox, 4) for item in items]).reshape(-1, 4)
-    box_format = np.array([options.format_of(item) for item in items], dtype=object)
+    box_format = np.array([item.format_under(options) for item in items], dtype=object)
     image_size = np.array(sizes).reshape(-1, 2)[image]
     return Boxes(
         image=image,

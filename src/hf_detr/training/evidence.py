@@ -3,23 +3,42 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from datasets import Dataset, DatasetDict
-from transformers import TrainingArguments
+from transformers import TrainerState, TrainingArguments
 
 from hf_detr.data import category_names, data_fingerprint, decode_image, undecoded
 from hf_detr.hub.evidence import CardEvidence
 from hf_detr.hub.papers import paper_of
 from hf_detr.hub.speed import measure_speed
 from hf_detr.machine import hardware_line, package_versions
+from hf_detr.modeling.pretrained import HfDetrPreTrainedModel
+from hf_detr.processing.image_processing import DetectionProcessing
 
-if TYPE_CHECKING:
-    from .trainer import HfDetrTrainer
+
+class Trained(Protocol):
+    """What is read of a trainer."""
+
+    train_dataset: Any
+    eval_dataset: Any
+    state: TrainerState
+
+    @property
+    def model(self) -> HfDetrPreTrainedModel:
+        """The model that it trains."""
+
+    @property
+    def args(self) -> TrainingArguments:
+        """The arguments of the run."""
+
+    @property
+    def processing_class(self) -> DetectionProcessing | None:
+        """The image processor."""
 
 
-def evidence_of(trainer: "HfDetrTrainer", metrics: Mapping[str, Any] | None, **known: Any) -> CardEvidence:
+def evidence_of(trainer: Trained, metrics: Mapping[str, Any] | None, **known: Any) -> CardEvidence:
     """Collect what a trainer knows after `train`, and measure the speed of its model.
 
     Args:
@@ -32,7 +51,7 @@ def evidence_of(trainer: "HfDetrTrainer", metrics: Mapping[str, Any] | None, **k
     splits = {name: data for name, data in given.items() if isinstance(data, Dataset) and "objects" in data.features}
     found: dict[str, Any] = {
         "paper": paper_of(config),
-        "class_names": [name for _, name in sorted(config.id2label.items())],
+        "class_names": config.class_names,
         "num_queries": config.num_queries,
         "num_images": {split: len(data) for split, data in splits.items()},
         "metrics": metrics,
@@ -43,7 +62,7 @@ def evidence_of(trainer: "HfDetrTrainer", metrics: Mapping[str, Any] | None, **k
     if splits:
         found["dataset_fingerprint"] = data_fingerprint(DatasetDict(splits))
     if trainer.args.load_best_model_at_end and trainer.state.best_global_step:
-        found["best_by"] = trainer.args.metric_for_best_model.removeprefix("eval_")
+        found["best_by"] = str(trainer.args.metric_for_best_model).removeprefix("eval_")
     processor = trainer.processing_class
     if processor is not None:
         found["input_size"] = {name: value for name, value in dict(processor.size).items() if value is not None}
@@ -55,7 +74,7 @@ def evidence_of(trainer: "HfDetrTrainer", metrics: Mapping[str, Any] | None, **k
     return CardEvidence(**(found | known))
 
 
-def recipe_of(trainer: "HfDetrTrainer") -> dict[str, Any]:
+def recipe_of(trainer: Trained) -> dict[str, Any]:
     """The settings of a run that matter, as a table shows them; empty where nothing was trained."""
     args, state = trainer.args, trainer.state
     if not state.global_step:

@@ -10,7 +10,7 @@ import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import BaseImageProcessor, EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
+from transformers import EvalPrediction, PreTrainedModel, ProgressCallback, Trainer
 from transformers.optimization import get_wsd_schedule
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -20,6 +20,8 @@ from hf_detr.hub.model_card import CARD_NAME, build_model_card
 from ..acceleration.training import faster_training
 from ..evaluation.detection_evaluator import ANNOTATION_COLUMNS, DetectionEvaluator, annotation_rows, same_classes
 from ..evaluation.packed_labels import pack_labels
+from ..modeling.pretrained import HfDetrPreTrainedModel
+from ..processing.image_processing import DetectionProcessing
 from .arguments import HfDetrTrainingArguments
 from .callbacks import LossProgress
 from .ema import TRAINING_WEIGHTS, WeightAverage
@@ -59,6 +61,10 @@ class HfDetrTrainer(Trainer):
             FSDP or DeepSpeed cut into pieces.
     """
 
+    model: HfDetrPreTrainedModel
+    args: HfDetrTrainingArguments
+    processing_class: DetectionProcessing | None
+
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | None = None,
@@ -66,7 +72,7 @@ class HfDetrTrainer(Trainer):
         data_collator: Callable[[Sequence[dict]], Any] | None = None,
         train_dataset: Dataset | IterableDataset | None = None,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
-        processing_class: BaseImageProcessor | None = None,
+        processing_class: DetectionProcessing | None = None,
         *,
         plain_data_collator: Callable[[Sequence[dict]], Any] | None = None,
         eval_data_collator: Callable[[Sequence[dict]], Any] | None = None,
@@ -179,23 +185,22 @@ class HfDetrTrainer(Trainer):
             self.data_collator = train_collator
 
     def _class_names(self) -> list[str]:
-        return [name for _, name in sorted(self.model.config.id2label.items())]
+        return self.model.config.class_names
 
     # ---- optimization ----
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Build the optimizer that `args.optim` names over the groups of `parameter_groups`."""
         if self.optimizer is None:
-            model = self.model if model is None else model
             groups = parameter_groups(
-                model,
+                self.model if model is None else model,
                 self.args.learning_rate,
                 self.args.weight_decay,
                 self._learning_rate_multipliers(),
                 self.args.decay_biases_and_norms,
             )
             optimizer_class, keywords = self.optimizer_cls_and_kwargs or self.get_optimizer_cls_and_kwargs(
-                self.args, model
+                self.args, self.model
             )
             self.optimizer = optimizer_class(groups, **keywords)
         return self.optimizer
@@ -209,7 +214,7 @@ class HfDetrTrainer(Trainer):
         warmup = self.args.get_warmup_steps(num_training_steps)
         flat = min(round(self.args.flat_share * num_training_steps), num_training_steps - warmup)
         self.lr_scheduler = get_wsd_schedule(
-            self.optimizer if optimizer is None else optimizer,
+            self.create_optimizer() if optimizer is None else optimizer,
             num_warmup_steps=warmup,
             num_stable_steps=flat,
             num_decay_steps=num_training_steps - warmup - flat,
@@ -247,10 +252,10 @@ class HfDetrTrainer(Trainer):
         model: nn.Module,
         inputs: dict[str, Any],
         return_outputs: bool = False,
-        num_items_in_batch: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         """Return the loss; `num_items_in_batch` are the boxes and images of `get_batch_samples`, or None."""
-        if num_items_in_batch is None:
+        if not isinstance(num_items_in_batch, Tensor):
             outputs = model(**inputs)
             return (outputs.loss, outputs) if return_outputs else outputs.loss
 
@@ -264,7 +269,7 @@ class HfDetrTrainer(Trainer):
         return (outputs.loss, outputs) if return_outputs else outputs.loss
 
     def training_step(
-        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | None = None
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         """Accumulate the gradients of a batch; see `Trainer.training_step`."""
         try:
@@ -350,7 +355,7 @@ class HfDetrTrainer(Trainer):
         inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor | None, tuple[Tensor, Tensor] | None, Tensor | None]:
+    ) -> tuple[Tensor | None, Any, Tensor | None]:
         """Return the loss, (logits, pred_boxes) and the labels as of `pack_labels`, which can all be gathered."""
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
@@ -363,11 +368,13 @@ class HfDetrTrainer(Trainer):
         return outputs.loss, (outputs.logits, outputs.pred_boxes), labels
 
     def _collect_detections(self, prediction: EvalPrediction, compute_result: bool) -> dict[str, float]:
-        self._evaluator.add(prediction)
+        evaluator = self._evaluator
+        assert evaluator is not None  # `evaluation_loop` makes one for each pass
+        evaluator.add(prediction)
         if not compute_result:
             return {}
-        metrics = self._evaluator.compute()
-        if self._evaluator.dataset is self.eval_dataset:
+        metrics = evaluator.compute()
+        if evaluator.dataset is self.eval_dataset:
             self._result, self._evaluated_step = dict(metrics), self.state.global_step
         self.per_class = metrics.pop("per_class")
         return metrics
@@ -385,7 +392,8 @@ class HfDetrTrainer(Trainer):
                 logs[name] = self.accelerator.reduce(mean, "mean").item()
         super().log(logs, start_time)
 
-    def create_model_card(self, **known: Any) -> None:
+    # It takes the fields of `CardEvidence` in place of those of transformers' card.
+    def create_model_card(self, **known: Any) -> None:  # type: ignore[override]
         """Write the model card, README.md in `args.output_dir`, from what is known of this run.
 
         Args:
@@ -397,7 +405,7 @@ class HfDetrTrainer(Trainer):
         for name in ("model_name", "tags"):
             known.pop(name, None)
         known.setdefault("model_id", self.hub_model_id or str(self.args.output_dir))
-        build_model_card(evidence_of(self, self._result, **known)).save(Path(self.args.output_dir) / CARD_NAME)
+        build_model_card(evidence_of(self, self._result, **known)).save(Path(str(self.args.output_dir)) / CARD_NAME)
 
 
 def _step_totals(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
