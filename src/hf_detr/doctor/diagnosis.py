@@ -1,7 +1,7 @@
 """The whole examination: every image and annotation read once, all checks, and the recommendation."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,13 @@ from hf_detr.training.recipe import default_image_size
 
 from ..data.loading import source_splits
 from ..data.options import ReadOptions
-from ..data.schema import SourceImage, SourceSplit
+from ..data.schema import SourceSplit
 from .box_checks import box_findings, outside_findings, query_findings, with_boxes_as_meant
 from .class_checks import class_counts, class_findings
 from .examined import ExaminedSplit, examined_split
 from .findings import Finding, Place, Severity, finding, most_severe_first
 from .image_checks import copy_findings, image_findings, unlisted_findings
-from .image_facts import ImageFacts, read_all
+from .image_facts import read_all
 from .recommendation import Recommendation, most_objects, num_queries, recommend, tiny_findings
 
 

@@ -296,18 +296,16 @@ class DetectionProcessing(BaseImageProcessor):
         *,
         do_resize: bool,
         size: SizeDict,
-        resample: PILImageResampling | int,
         do_pad: bool,
-        pad_size: SizeDict | None,
-        size_divisor: int | None,
-        disable_grouping: bool | None,
-        return_segmentation_masks: bool | None,
         return_tensors: str | None,
-        **kwargs: Any,
+        **settings: Any,
     ) -> BatchFeature:
         original_sizes = [size_of(image) for image in images]
         sizes = [resized_size(original, size) for original in original_sizes] if do_resize else original_sizes
-        canvases = canvas_sizes(sizes, size if do_resize else None, pad_size, size_divisor) if do_pad else sizes
+        canvases = sizes
+        if do_pad:
+            given = size if do_resize else None
+            canvases = canvas_sizes(sizes, given, settings["pad_size"], settings["size_divisor"])
         if return_tensors is not None and len(set(canvases)) > 1:
             raise ValueError(
                 f"Images of sizes {sorted(set(canvases))} do not make one tensor: leave do_pad=True, use one fixed "
@@ -317,11 +315,11 @@ class DetectionProcessing(BaseImageProcessor):
         if annotations is not None:
             geometry = [Geometry(*of_image) for of_image in zip(original_sizes, sizes, canvases, strict=True)]
             objects = read_annotations(annotations, len(images))
-            labels = make_labels(objects, geometry, bool(return_segmentation_masks), images[0].device)
+            labels = make_labels(objects, geometry, bool(settings["return_segmentation_masks"]), images[0].device)
         if do_resize:
-            images = self._resize_images(images, size, resample, disable_grouping)
+            images = self._resize_images(images, size, settings["resample"], settings["disable_grouping"])
 
-        data: dict[str, Any] = {"pixel_values": normalise(images, canvases, as_batch=do_pad, **kwargs)}
+        data: dict[str, Any] = {"pixel_values": normalise(images, canvases, as_batch=do_pad, **settings)}
         if do_pad:
             data["pixel_mask"] = pixel_mask(sizes, canvases[0], images[0].device)
         batch = BatchFeature(data, tensor_type=return_tensors)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset, IterableDataset
@@ -59,6 +60,16 @@ def rhythm(num_train_images: int | None, epochs: int, steps: int | None, batch_s
     return steps_per_epoch, steps_per_epoch * min(epochs, math.ceil(epochs_per_evaluation))
 
 
+_KEEP_THE_BEST: dict[str, Any] = {
+    "eval_strategy": "steps",
+    "save_strategy": "steps",
+    "save_total_limit": 2,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "AP",
+    "greater_is_better": True,
+}
+
+
 def training_arguments(
     preset: str,
     num_train_images: int | None,
@@ -94,11 +105,7 @@ def training_arguments(
     epochs = 50 if epochs is None else epochs
     batch_size = (4 if small else 2) if batch_size is None else batch_size
     learning_rate = (1e-3 if small else 1e-4) if learning_rate is None else learning_rate
-    numbers = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    for name, value in (numbers if steps is None else {**numbers, "steps": steps}).items():
-        if not value > 0:
-            raise ValueError(f"{name} must be positive, got {value}")
-
+    _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, steps=steps)
     steps_per_epoch, steps_per_evaluation = rhythm(num_train_images, epochs, steps, batch_size * world_size())
     on_cuda = torch.cuda.is_available()
     return HfDetrTrainingArguments(
@@ -118,12 +125,13 @@ def training_arguments(
         bf16=on_cuda and torch.cuda.is_bf16_supported(including_emulation=False),
         dataloader_num_workers=4 if on_cuda else 0,
         logging_steps=min(20, steps_per_epoch),
-        eval_strategy="steps",
         eval_steps=steps_per_evaluation,
-        save_strategy="steps",
         save_steps=steps_per_evaluation,
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="AP",
-        greater_is_better=True,
+        **_KEEP_THE_BEST,
     )
+
+
+def _check_positive(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
