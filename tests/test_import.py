@@ -4,6 +4,7 @@ import configparser
 import re
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,14 @@ def test_import_needs_no_extra():
     program += "hf_detr.HfDetrForObjectDetection(hf_detr.HfDetrConfig.from_preset('tiny')); print('built')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == "built\n", done.stderr
+
+
+@pytest.mark.parametrize("room", ["conversion", "data", "doctor", "evaluation", "hub", "prediction", "training"])
+def test_no_public_name_is_also_a_file(room):
+    """Whoever imports a file sets its name on the package, and would put the module in place of the public name."""
+    package = import_module(f"hf_detr.{room}")
+    files = {path.stem for path in Path(package.__path__[0]).iterdir()}
+    assert not files & set(getattr(package, "__all__", ()))
 
 
 HEAVY = (

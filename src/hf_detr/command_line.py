@@ -90,7 +90,7 @@ def command(app: typer.Typer, options: type, name: str | None = None, help: str 
 
         run.__doc__ = function.__doc__
         required_first = sorted(known.values(), key=lambda pair: not is_required(pair[0]))
-        run.__signature__ = inspect.Signature([parameter(declared) for declared in required_first])
+        run.__dict__["__signature__"] = inspect.Signature([parameter(declared) for declared in required_first])
         app.command(name or function.__name__, help=help)(run)
         return function
 
@@ -111,7 +111,7 @@ def parameter(known: tuple[dataclasses.Field, Any]) -> inspect.Parameter:
     settings = {"help": declared.help, **declared.settings}
     if is_path(hint):
         settings.setdefault("metavar", "PATH")
-    default = inspect.Parameter.empty
+    default: Any = inspect.Parameter.empty
     if declared.parse is not None and not is_required(field):
         default = None  # `read` puts the default of the field there
     elif field.default_factory is not MISSING:
@@ -119,7 +119,7 @@ def parameter(known: tuple[dataclasses.Field, Any]) -> inspect.Parameter:
     elif field.default is not MISSING:
         default = str(field.default) if isinstance(field.default, Path) else field.default
     kind = typer.Argument if declared.positional else typer.Option
-    annotation = Annotated[declared.typed or typed(hint), kind(*declared.names, **settings)]
+    annotation: Any = Annotated[declared.typed or typed(hint), kind(*declared.names, **settings)]
     return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -132,7 +132,7 @@ def read(known: tuple[dataclasses.Field, Any], value: Any) -> Any:
     field, hint = known
     declared = field.metadata["declared"]
     if not value and declared.parse is not None and not is_required(field):
-        return field.default if field.default is not MISSING else field.default_factory()
+        return field.default_factory() if field.default_factory is not MISSING else field.default
     texts = value if isinstance(value, list) else [value]
     if any(isinstance(text, str) and not text.strip() for text in texts):
         shown = field.name.upper() if declared.positional else (declared.names or (flag(field.name),))[0]
@@ -161,7 +161,7 @@ def typed(hint: Any) -> Any:
     if isinstance(hint, types.UnionType) or get_origin(hint) is Union:
         return reduce(or_, (typed(part) for part in get_args(hint)))
     if get_origin(hint) is tuple:
-        return list[typed(get_args(hint)[0])]
+        return types.GenericAlias(list, (typed(get_args(hint)[0]),))
     return str if hint is Path else hint
 
 

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .command_line import option
 from .training.options import RunOptions
@@ -98,14 +98,16 @@ def measure_pace(run: RunOptions, clock: Callable[[], float]) -> Pace:
 
 def timed_step(trainer: "HfDetrTrainer", clock: Callable[[], float]) -> float:
     """Train for a moment without a progress bar; return the mean seconds of a step."""
-    from transformers import TrainerCallback
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
     from .training.callbacks import LossProgress
 
     ends: list[float] = []
 
     class Timer(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        ) -> None:
             ends.append(clock())
             timed = len(ends) - WARM_UP_STEPS
             if timed >= LEAST_TIMED_STEPS and ends[-1] - ends[WARM_UP_STEPS - 1] >= TIMED_SECONDS:

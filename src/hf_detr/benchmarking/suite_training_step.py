@@ -11,7 +11,7 @@ from torch import nn
 from hf_detr import HfDetrForObjectDetection
 from hf_detr.acceleration.passes import apply_passes
 from hf_detr.acceleration.training import training_passes
-from hf_detr.training.parameter_groups import parameter_groups
+from hf_detr.training.optimizer_groups import parameter_groups
 
 from .contest import Comparison, Contestant, Lap, Work
 from .models import keeping, our_model, pixels_of

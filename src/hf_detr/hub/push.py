@@ -44,7 +44,7 @@ class HubRepository:
 
     name: str
     branch: str
-    commit: str
+    commit: str | None
     files: tuple[str, ...]
 
 
@@ -112,7 +112,9 @@ def open_repository(
         info = api.repo_info(name, revision=branch)
         # Asks how a file would be sent, which the Hub tells only to who may write; nothing is sent.
         api.preupload_lfs_files(name, [CommitOperationAdd(CARD_NAME, b"-")], revision=branch)
-        return HubRepository(name, branch, info.sha, tuple(file.rfilename for file in info.siblings or ()))
+        return HubRepository(
+            name, branch, info.sha, tuple(file.rfilename for file in getattr(info, "siblings", None) or ())
+        )
 
 
 def _existing(repo: str, api: HfApi) -> str | None:
@@ -210,12 +212,12 @@ def clear_hub_errors(repo: str, api: HfApi) -> Iterator[None]:
 
 
 def _explanation(error: BaseException, repo: str, api: HfApi) -> str:
-    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
-    if status is None:
+    if not isinstance(error, HfHubHTTPError):
         return (
             f"no answer from {api.endpoint} ({type(error).__name__}): check the connection and push again; files that "
             "arrived are not sent twice"
         )
+    status = error.response.status_code
     if status == 401:
         return f"{api.endpoint} does not accept the token: {_TOKEN_REMEDY.format(endpoint=api.endpoint)}"
     if status == 403:

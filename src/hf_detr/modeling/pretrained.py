@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Collection
 from copy import deepcopy
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
 
 import torch
 from torch import nn
@@ -106,10 +106,28 @@ class HfDetrPreTrainedModel(PreTrainedModel):
             gradient_checkpointing_func = partial(given.func, **(given.keywords | {"use_reentrant": False}))
         super()._set_gradient_checkpointing(enable, gradient_checkpointing_func, *args, **kwargs)
 
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *args: Any,
+        output_loading_info: Literal[True],
+        **kwargs: Any,
+    ) -> tuple[Self, dict[str, Any]]: ...
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike | None,
+        *args: Any,
+        output_loading_info: Literal[False] = ...,
+        **kwargs: Any,
+    ) -> Self: ...
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike | None, *args: Any, **kwargs: Any
-    ) -> "HfDetrPreTrainedModel":
+    ) -> Any:
         """Load a model of ours, or a repository of transformers' own DETR models, converted on the fly.
 
         With another `id2label` than the checkpoint's, classes are matched by name: each takes its row of the class
@@ -124,16 +142,15 @@ class HfDetrPreTrainedModel(PreTrainedModel):
             ValueError: when a foreign checkpoint has keys that are left over or missing; all are listed.
         """
         saved, wanted, kwargs = _class_change(pretrained_model_name_or_path, kwargs)
-        if wanted is not None:
+        if saved is not None and wanted is not None:
             with_info = kwargs.pop("output_loading_info", False)
-            loaded: Any = cls.from_pretrained(pretrained_model_name_or_path, *args, **kwargs, output_loading_info=True)
-            model, info = loaded
+            model, info = cls.from_pretrained(pretrained_model_name_or_path, *args, **kwargs, output_loading_info=True)
             model.adapt_classes(saved, wanted, info["mismatched_keys"])
-            return loaded if with_info else model
+            return (model, info) if with_info else model
         if FOREIGN.load is not None and pretrained_model_name_or_path is not None:
-            model = FOREIGN.load(cls, pretrained_model_name_or_path, *args, **kwargs)
-            if model is not None:
-                return model
+            converted = FOREIGN.load(cls, pretrained_model_name_or_path, *args, **kwargs)
+            if converted is not None:
+                return converted
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded  # a tuple with output_loading_info=True
         for module in model.modules():

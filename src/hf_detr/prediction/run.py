@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.data import DataLoader
-from transformers import BaseImageProcessor, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_detr.data.drawing import draw_detections
 from hf_detr.data.schema import DataError
 from hf_detr.files import replace_file
 from hf_detr.loading import check_complete, clear_loading_errors
 from hf_detr.machine import cores
+from hf_detr.modeling.detection import HfDetrForObjectDetection
+from hf_detr.processing.image_processing import DetectionProcessing, HfDetrImageProcessor
 from hf_detr.ranks import from_rank_0, local_rank, one_rank_first, process_group, rank, wait_for_all, world_size
 
 from .chunks import BrokenSource, ChunkReader, FinishedChunk, PreparedBatch, as_it_is, divide
@@ -52,7 +55,7 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
         with one_rank_first():
             streams = open_sources(options.sources, options.split, options.streaming)
             model, image_processor = load_detector(options.model)
-        output = OutputFolder(options.output)
+        output, named = OutputFolder(options.output), options.annotations
         manifest = Manifest(
             sources=list(options.sources),
             pictures=identity(streams),
@@ -61,7 +64,7 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
             threshold=options.threshold,
             chunk_size=options.chunk_size,
             formats=sorted(options.formats),
-            annotations=options.annotations and f"{options.annotations} {file_hash(options.annotations)}",
+            annotations=None if named is None else f"{named} {file_hash(named)}",
         )
 
         def begin() -> tuple:
@@ -80,27 +83,24 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
         return summary
 
 
-def load_detector(model: str) -> tuple[PreTrainedModel, BaseImageProcessor]:
+def load_detector(model: str) -> tuple[HfDetrForObjectDetection, HfDetrImageProcessor]:
     """Load a detector, in evaluation mode on this rank's accelerator if there is one, and its image processor.
 
     Raises:
         ValueError: a file of the model is missing, damaged or of another model.
     """
-    from hf_detr.modeling.detection import HfDetrForObjectDetection
-    from hf_detr.processing.image_processing import HfDetrImageProcessor
-
     with clear_loading_errors(model):
         detector, found = HfDetrForObjectDetection.from_pretrained(model, output_loading_info=True)
         image_processor = HfDetrImageProcessor.from_pretrained(model)
     check_complete(model, found)
     device = torch.device("cpu")
-    if torch.accelerator.is_available():
-        index = local_rank() % torch.accelerator.device_count()
-        device = torch.device(torch.accelerator.current_accelerator().type, index)
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if accelerator is not None:
+        device = torch.device(accelerator.type, local_rank() % torch.accelerator.device_count())
     return detector.eval().to(device), image_processor
 
 
-def fingerprint(model: PreTrainedModel, image_processor: BaseImageProcessor) -> str:
+def fingerprint(model: PreTrainedModel, image_processor: DetectionProcessing) -> str:
     """Return a hash of all that makes detections: weights, configuration and image processor."""
     digest = hashlib.sha256(model.config.to_json_string().encode() + image_processor.to_json_string().encode())
     for name, value in sorted(model.state_dict().items()):
@@ -121,10 +121,14 @@ def default_workers(num_chunks: int) -> int:
 
 
 def _detect_share(
-    options: PredictionOptions, reader: ChunkReader, model: PreTrainedModel, output: OutputFolder, console: Console
+    options: PredictionOptions,
+    reader: ChunkReader,
+    model: HfDetrForObjectDetection,
+    output: OutputFolder,
+    console: Console,
 ) -> None:
     """Run the model over a rank's chunks and write their files."""
-    names = [model.config.id2label[label] for label in range(model.config.num_labels)]
+    names = model.config.class_names
     share = reader.share
     workers = (
         default_workers(len(share.chunks) + len(share.open_streams)) if options.workers is None else options.workers
@@ -143,9 +147,9 @@ def _detect_share(
                 progress.advance(task, len(found))
                 _draw(options.output, message, found, names)
             if isinstance(message, FinishedChunk):
-                failed = [row for row in message.rows if row.error is not None]
-                for row in failed:
-                    named = row.error if row.file_name in row.error else f"{row.file_name}: {row.error}"
+                failed = [(row.file_name, row.error) for row in message.rows if row.error is not None]
+                for name, problem in failed:
+                    named = problem if name in problem else f"{name}: {problem}"
                     print(f"hf-detr: {named}", file=sys.stderr)
                 progress.advance(task, len(failed))
                 output.write_part(message.chunk, message.rows, detections.pop(message.chunk, {}), names)
@@ -156,7 +160,7 @@ def _draw(folder: Path, batch: PreparedBatch, detections: Sequence[dict[str, Ten
     for row, picture, detection in zip(batch.rows, batch.originals or (), detections, strict=False):
         drawn = draw_detections(picture, names=names, **detection)
         file = folder / f"{row.image_id:04d}_{Path(row.file_name).stem}.jpg"
-        replace_file(file, lambda path, drawn=drawn: drawn.save(path, "JPEG", quality=92))
+        replace_file(file, partial(drawn.save, format="JPEG", quality=92))
 
 
 def _progress(console: Console) -> Progress:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ..evaluation.packed_labels import pack_labels, unpack_labels
     from .arguments import HfDetrTrainingArguments
     from .callbacks import PredictionPictures, ResultFiles
-    from .parameter_groups import parameter_groups
+    from .optimizer_groups import parameter_groups
     from .trainer import HfDetrTrainer
 
 __all__ = [
@@ -29,7 +29,7 @@ __getattr__, __dir__ = lazy_names(
         "PredictionPictures": ".callbacks",
         "ResultFiles": ".callbacks",
         "pack_labels": "..evaluation.packed_labels",
-        "parameter_groups": ".parameter_groups",
+        "parameter_groups": ".optimizer_groups",
         "unpack_labels": "..evaluation.packed_labels",
     },
 )

@@ -98,7 +98,8 @@ def write_model(folder: Path, trainer: HfDetrTrainer) -> None:
     shutil.rmtree(beside, ignore_errors=True)
     try:
         trainer.model.save_pretrained(beside)
-        trainer.processing_class.save_pretrained(beside)
+        if trainer.processing_class is not None:
+            trainer.processing_class.save_pretrained(beside)
     except SafetensorError as error:
         raise OSError(f"{folder}: the weights cannot be written: {error}") from error
     for file in sorted(beside.iterdir(), key=lambda file: file.name == CONFIG_NAME):

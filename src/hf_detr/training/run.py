@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from transformers import BaseImageProcessor, PreTrainedModel, TrainerCallback, set_seed
+from transformers import TrainerCallback, set_seed
 from transformers.integrations import TensorBoardCallback
 
 from hf_detr.data import (
@@ -125,7 +125,9 @@ def _rows_of(stream: IterableDataset) -> Iterator[dict[str, Any]]:
     yield from stream
 
 
-def build_model(options: RunOptions, data: Dataset | IterableDataset) -> tuple[PreTrainedModel, BaseImageProcessor]:
+def build_model(
+    options: RunOptions, data: Dataset | IterableDataset
+) -> tuple[HfDetrForObjectDetection, HfDetrImageProcessor]:
     """Build the model that the options name, for the classes of the training data, and its image processor."""
     class_names = category_names(data)
     classes: dict[str, Any] = {
@@ -134,7 +136,7 @@ def build_model(options: RunOptions, data: Dataset | IterableDataset) -> tuple[P
         "category_ids": category_ids(data),
     }
     changes = dict(options.config_overrides)
-    size = None
+    size: dict[str, int] | None = None
     if options.image_size is not None or options.model is None:
         size = published_size(options.image_size or default_image_size(options.preset))
     if options.model is not None:
@@ -145,7 +147,8 @@ def build_model(options: RunOptions, data: Dataset | IterableDataset) -> tuple[P
             model, found = HfDetrForObjectDetection.from_pretrained(
                 options.model, ignore_mismatched_sizes=True, output_loading_info=True, **changes, **classes
             )
-            image_processor = HfDetrImageProcessor.from_pretrained(options.model, **({"size": size} if size else {}))
+            resizing: dict[str, Any] = {"size": size} if size else {}
+            image_processor = HfDetrImageProcessor.from_pretrained(options.model, **resizing)
         if not changes:  # other fields may ask for weights that the model does not have
             check_complete(options.model, found)
         return model, image_processor
@@ -173,17 +176,21 @@ def build_trainer(
     options: RunOptions,
     args: HfDetrTrainingArguments,
     data: Mapping[str, Dataset | IterableDataset],
-    model: PreTrainedModel,
-    image_processor: BaseImageProcessor,
+    model: HfDetrForObjectDetection,
+    image_processor: HfDetrImageProcessor,
 ) -> HfDetrTrainer:
     """Put together the trainer of a run, with augmentation, result files and pictures."""
+    assert options.augmentation is not None  # `prepare_trainer` has chosen one
     train_data = undecoded(data["train"])
     edges = augmentation_edges(dict(image_processor.size))
     collators = [
         DetectionCollator(image_processor, build_augmentation(name, *edges, train_data, model.config.num_queries))
         for name in (options.augmentation, PLAIN_AUGMENTATION[options.augmentation])
     ]
-    callbacks = [ResultFiles(options.output), PredictionPictures(options.pictures, data["validation"])]
+    callbacks: list[TrainerCallback] = [
+        ResultFiles(options.output),
+        PredictionPictures(options.pictures, data["validation"]),
+    ]
     if options.patience is not None:
         callbacks.append(EarlyStopping(options.patience))
     trainer = HfDetrTrainer(

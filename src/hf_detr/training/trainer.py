@@ -28,7 +28,7 @@ from .ema import TRAINING_WEIGHTS, WeightAverage
 from .evidence import evidence_of
 from .finite_steps import FiniteSteps, NonFiniteLossError
 from .matching_stability import MatchingStability
-from .parameter_groups import parameter_groups, report_frozen_class_heads
+from .optimizer_groups import parameter_groups, report_frozen_class_heads
 from .seeding import SeededCollator
 from .streaming import TrainingStream, check_object_count
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL import Image
@@ -15,6 +15,9 @@ RESIZE_FRACTIONS = tuple(size / PUBLISHED_SIZE for size in range(480, 801, 32))
 BEFORE_CROP_FRACTIONS = tuple(size / PUBLISHED_SIZE for size in (400, 500, 600))
 CROP_FRACTIONS = (384 / PUBLISHED_SIZE, 600 / PUBLISHED_SIZE)
 PUBLISHED_FLIP = 0.5
+
+
+Picture = TypeVar("Picture", Image.Image, torch.Tensor)
 
 
 class RandomResize:
@@ -88,9 +91,7 @@ class DetrAugmentation:
         self.resize = RandomResize(scaled(RESIZE_FRACTIONS), longest_edge)
         self.crop = (RandomResize(scaled(BEFORE_CROP_FRACTIONS)), RandomSizeCrop(*scaled(CROP_FRACTIONS)), self.resize)
 
-    def __call__(
-        self, image: Image.Image | torch.Tensor, target: dict[str, Any]
-    ) -> tuple[Image.Image | torch.Tensor, dict[str, Any]]:
+    def __call__(self, image: Picture, target: dict[str, Any]) -> tuple[Picture, dict[str, Any]]:
         """Augment an image and its target together.
 
         Args:
