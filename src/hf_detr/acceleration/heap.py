@@ -8,7 +8,7 @@ forward pass.
 import ctypes
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from threading import Lock
 
@@ -99,7 +99,7 @@ class Reserve:
 def reserve() -> Reserve | None:
     """The reserve of this process; None where the allocator is not glibc's, or glibc is older than 2.33."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(library, "mallinfo2"):
+    if library is None or not hasattr(library, "mallinfo2"):
         return None
     library.mallinfo2.restype = Mallinfo2
     library.malloc.restype = ctypes.c_void_p
@@ -114,8 +114,6 @@ def freed_memory_is_kept() -> Iterator[None]:
 
     Up to 2 GiB stay with the process, like the cache of PyTorch on a GPU. This does nothing where there is no glibc.
     """
-    if reserve() is None:
-        yield
-        return
-    with reserve().used():
+    kept = reserve()
+    with nullcontext() if kept is None else kept.used():
         yield
