@@ -105,7 +105,7 @@ def test_the_text_shows_the_evidence(saved):
         "Speed: 12.3 images a second",
         "341 x 256 pixels, in float32 on cpu, 2 threads of 2 CPU cores (Some Processor)",
         "`cc-by-4.0`",
-        "Finding red cell, white | other in images like those of Blood cells",
+        "Finding red cell, white | other in images like the images of Blood cells",
         DINO.bibtex,
     ):
         assert line in saved.text, line

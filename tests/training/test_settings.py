@@ -34,7 +34,7 @@ def test_values_are_json_or_text():
     [
         (["num_queries"], "--set num_queries: expected NAME=VALUE"),
         (["=3"], "--set =3: expected NAME=VALUE"),
-        (["num_labels=3"], "--set num_labels=3: the classes are those of the data"),
+        (["num_labels=3"], "--set num_labels=3: the classes come from the data"),
         (["dropout=0", "dropout=0.1"], r"--set dropout=0.1: dropout is set twice"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Training: the Trainer subclass and what surrounds it; needs the `train` extra."""
+"""The training of models: a subclass of `Trainer` and its parts. It needs the extra `train`."""
 
 from typing import TYPE_CHECKING
 

@@ -13,10 +13,11 @@ from hf_detr.ranks import world_size
 class HfDetrTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` whose defaults are right for DETR models.
 
-    Weight decay, gradient clipping and the base learning rate are those of the DETR paper (Carion et al., 2020); the
-    step schedule of its 300-epoch runs is replaced by warm-up and cosine decay, which need no tuning to the length.
-    What depends on the length of the run is a share of its optimizer steps: the warm-up (`warmup_steps` below 1,
-    within `warmup_bounds`), the part at the full rate (`flat_share`), the memory of the moving average (`ema_share`).
+    Weight decay, gradient clipping and the base learning rate have the values of the DETR paper (Carion et al., 2020).
+    The paper trains 300 epochs with a step schedule; here warm-up and cosine decay take its place, because they need
+    no tuning to the length of a run. Three arguments are shares of the run's optimizer steps, so that they fit a run
+    of any length: the warm-up (`warmup_steps` below 1, within `warmup_bounds`), the part at the full learning rate
+    (`flat_share`) and the memory of the moving average (`ema_share`).
     """
 
     backbone_learning_rate: float | None = field(
@@ -89,10 +90,11 @@ class HfDetrTrainingArguments(TrainingArguments):
     remove_unused_columns: bool = False
 
     def __post_init__(self) -> None:
-        """Check what `transformers` does not know.
+        """Check the arguments that `transformers` does not know.
 
         Raises:
-            ValueError: a share is not one, the bounds are in the wrong order, or `flat_share` meets another schedule.
+            ValueError: a share is out of its range, the bounds are in the wrong order, or `flat_share` is given for a
+                schedule other than the cosine.
         """
         super().__post_init__()
         if not 0 < self.ema_share <= 1:

@@ -1,4 +1,4 @@
-"""What a run shows and writes while it trains: a progress bar, a table and a plot of its numbers, pictures."""
+"""Callbacks that show and write what a run does: a progress bar, a table and a plot of its numbers, pictures."""
 
 import csv
 import shutil
@@ -35,7 +35,7 @@ class LossProgress(ProgressCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Open the bar; the time left is judged by the steps of this run, not by those before it was resumed."""
+        """Open the bar. A resumed run judges the time left by its own steps, not by the steps of the run before it."""
         super().on_train_begin(args, state, control, **kwargs)
         self.current_step = state.global_step
         if self.training_bar is not None:
@@ -112,7 +112,7 @@ class ResultFiles(TrainerCallback):
     def on_evaluate(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Bring the files up to date; a later evaluation, of the best model, is no point of the curves."""
+        """Bring the files up to date. The evaluation of the best model at the end is no point of the curves."""
         if self.is_training:
             self._write(state)
 
@@ -134,12 +134,12 @@ class PredictionPictures(TrainerCallback):
     """After each evaluation, draws the detections on some images beside the ground truth.
 
     Args:
-        folder: where `<image id>.jpg` are written, replacing those of the evaluation before; those of an evaluation
-            in training are also kept in `step-<step>/`.
+        folder: where `<image id>.jpg` are written. Each evaluation replaces the pictures of the evaluation before.
+            During training its pictures are also kept in `step-<step>/`.
         dataset: the evaluation set, in the schema of `hf_detr.data`.
         count: the number of pictures, spread evenly over the data set.
         threshold: the lowest score drawn.
-        kept: the most step folders that are kept: the first, the last, and others evenly between them.
+        kept: how many step folders are kept at most: the first, the last, and others evenly between them.
     """
 
     def __init__(self, folder: str | Path, dataset: Dataset, count: int = 4, threshold: float = 0.3, kept: int = 12):
@@ -153,7 +153,7 @@ class PredictionPictures(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Begin to keep pictures; those of steps after the one that the run is resumed from are made anew."""
+        """Begin to keep pictures. A resumed run deletes the pictures of steps that it will do again."""
         self.is_training = True
         if state.is_world_process_zero:
             for step, folder in step_folders(self.folder).items():
@@ -163,7 +163,7 @@ class PredictionPictures(TrainerCallback):
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """What is evaluated from now on is the best model, not that of the last step."""
+        """Stop keeping pictures by step: from now on the best model is evaluated, not the model of the last step."""
         self.is_training = False
 
     def on_evaluate(
@@ -214,7 +214,7 @@ def step_folders(folder: Path) -> dict[int, Path]:
 
 
 def thin_out(folders: dict[int, Path], kept: int) -> None:
-    """Remove step folders until `kept` are left: those first whose neighbours are closest, never the first or last."""
+    """Remove step folders until `kept` are left. The folder with the closest neighbours goes first; both ends stay."""
     steps = list(folders)
     while len(steps) > max(kept, 2):
         index = min(range(1, len(steps) - 1), key=lambda i: steps[i + 1] - steps[i - 1])
@@ -247,7 +247,7 @@ PANELS = {
     },
     "gradient norm before clipping": {"grad_norm": "gradient norm"},
 }
-"""The panels of `results.png`: title → columns of `results.csv` and their names."""
+"""The panels of `results.png`: to each title the columns of `results.csv` that it shows, with their names."""
 
 
 def merge_by_step(history: list[dict[str, float]]) -> list[dict[str, float]]:
@@ -270,7 +270,7 @@ def write_csv(rows: list[dict[str, float]], path: Path) -> None:
 def plot_results(rows: list[dict[str, float]], path: Path) -> None:
     """Plot the curves of `PANELS` over the steps."""
     figure = Figure(figsize=(13, 7))
-    # by hand: a layout that measures every label takes seconds, at each evaluation
+    # The margins are set by hand: a layout that measures every label takes seconds, at each evaluation.
     figure.subplots_adjust(left=0.05, right=0.99, bottom=0.07, top=0.95, wspace=0.18, hspace=0.32)
     for axes, (title, names) in zip(figure.subplots(2, 3).flat, PANELS.items(), strict=True):
         for name, label in names.items():

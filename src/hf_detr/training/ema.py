@@ -1,4 +1,5 @@
-"""The moving average of the weights: what is evaluated and saved, while the optimizer works on the weights."""
+"""The moving average of the weights. It is evaluated and saved, while the optimizer works on the weights
+themselves."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,8 @@ def decay_at(step: int, num_steps: int, share: float) -> float:
     """Return the decay after optimizer step number `step`, from 1, of a run of `num_steps`.
 
     An average of decay d looks back over about 1 / (1 - d) steps. A fixed decay suits one length of run only: 0.9999
-    never forgets the random start of a run of 300 steps. Here it looks back over `share` of the run, whatever its
-    length, and until that many steps are behind, over a ninth of those done so far.
+    never forgets the random start of a run of 300 steps. Here the average looks back over `share` of the run, whatever
+    its length. Until so many steps are done, it looks back over a ninth of the steps done so far.
     """
     final = 1.0 - 1.0 / max(share * num_steps, 1.0)
     return min(final, (1 + step) / (10 + step))
@@ -33,9 +34,9 @@ class WeightAverage(TrainerCallback):
     As a callback it follows the optimizer's steps, and leaves the average in the model when training ends.
 
     Args:
-        model: the model, not wrapped.
-        share: of the run's optimizer steps that the average looks back over.
-        was_skipped: whether the last optimizer step changed nothing.
+        model: the model itself, without the wrapper of a distributed run.
+        share: the share of the run's optimizer steps that the average looks back over.
+        was_skipped: tells whether the last optimizer step changed nothing.
     """
 
     def __init__(self, model: nn.Module, share: float, was_skipped: Callable[[], bool]):
@@ -93,7 +94,7 @@ class WeightAverage(TrainerCallback):
         torch._foreach_copy_([self._live[name] for name in state], list(state.values()))
 
     def share_statistics(self) -> None:
-        """Take the buffers of process 0, which are those saved: each process measured its own batches."""
+        """Take the buffers of process 0 on all processes, because each has measured its own batches."""
         for name, _ in self.model.named_buffers():
             broadcast(self.average[name])
 

@@ -1,4 +1,4 @@
-"""One evaluation of a model folder on a data set; `hf-detr eval` is this."""
+"""One evaluation of a model folder on a data set, as `hf-detr eval` runs it."""
 
 import tempfile
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a trainer knows about the model that it has trained, collected for the model card."""
+"""Collects for the model card what a trainer knows about the model that it has trained."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -42,9 +42,9 @@ def evidence_of(trainer: Trained, metrics: Mapping[str, Any] | None, **known: An
     """Collect what a trainer knows after `train`, and measure the speed of its model.
 
     Args:
-        trainer: with its model, image processor, arguments and data sets; streamed data sets are not counted.
+        trainer: the trainer. Its model, image processor, arguments and data sets are read; streams are not counted.
         metrics: a result of `CocoMetrics`, or None.
-        **known: further fields of `CardEvidence`, which go before what is found here.
+        **known: further fields of `CardEvidence`. They take precedence over what is found here.
     """
     config = trainer.model.config
     given = {"train": trainer.train_dataset if trainer.state.global_step else None, "validation": trainer.eval_dataset}
@@ -101,7 +101,7 @@ def recipe_of(trainer: Trained) -> dict[str, Any]:
 
 
 def _statistics(dataset: Dataset, input_size: Mapping[str, int]) -> dict[str, Any]:
-    """Objects per class, and how large they are when the model sees them; crowd regions do not count."""
+    """Return the objects of each class, and how large objects are when the model sees them, crowd regions aside."""
     names = category_names(dataset)
     counts: Counter[int] = Counter()
     sides: list[float] = []

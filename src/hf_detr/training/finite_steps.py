@@ -1,4 +1,4 @@
-"""Optimizer steps without a finite loss and gradient are left out."""
+"""Leaves out optimizer steps whose loss or gradient is not finite, so that they cannot spoil the weights."""
 
 import logging
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ Labels = Sequence[dict[str, Tensor]]
 
 
 class NonFiniteLossError(ArithmeticError):
-    """The loss of a batch is not finite on some process; raised on all of them alike."""
+    """The loss of a batch is not finite on some process. The error is raised on all processes alike."""
 
 
 class FiniteSteps:
     """Keeps steps whose loss or gradient is NaN or infinite from reaching the optimizer, and reports them.
 
-    Under float16 it stands aside: there, the gradient scaler meets infinite gradients by design and skips them.
+    It does nothing under float16, where the gradient scaler meets infinite gradients by design and skips them itself.
 
     Args:
-        accelerator: of the run.
-        limit: this many skipped steps in a row end the training.
+        accelerator: the accelerator of the run.
+        limit: the number of skipped steps in a row that ends the training.
     """
 
     def __init__(self, accelerator: Accelerator, limit: int):
@@ -42,8 +42,8 @@ class FiniteSteps:
         """Check the loss of one batch.
 
         Raises:
-            NonFiniteLossError: it is not finite on one of the processes: no process must go on to `backward`, or it
-                would wait for the others.
+            NonFiniteLossError: the loss is not finite on one of the processes. It is raised on all, because a process
+                that went on to `backward` would wait for the others.
         """
         if self.accelerator.scaler is not None:
             return
@@ -58,7 +58,8 @@ class FiniteSteps:
         raise NonFiniteLossError
 
     def finish(self, model: nn.Module, gradient_norm: Tensor | float) -> bool:
-        """Return whether the step goes on; clear the gradients if not: an optimizer passes over parameters without.
+        """Return whether the step goes on. If not, clear the gradients: an optimizer passes over parameters without
+        one.
 
         Raises:
             RuntimeError: as many steps in a row were skipped as the limit allows.

@@ -1,9 +1,9 @@
-"""How stable the matching is: the share of objects whose query changed since the last epoch, or since the last layer.
+"""Measures how stable the matching is: the share of objects whose query changed since the last epoch or layer.
 
-While queries compete for objects, each epoch gives an object another query, and so each query other objects to learn.
-The curve falls as the queries settle (Li et al., DN-DETR, 2022, measure the same as "instability"). Queries that are
-selected from the image have no identity that lasts from epoch to epoch, only a rank; they settle when the decoder's
-layers agree which of them has the object (Liu et al., Stable-DINO, 2023, measure that).
+While queries compete for objects, an object goes to another query in each epoch, and each query has to learn other
+objects. The share falls as the queries settle (Li et al., DN-DETR, 2022, call it "instability"). Queries that are
+selected from the image have only a rank, no identity that lasts from epoch to epoch. They are settled when the
+decoder's layers give an object to the same query (Liu et al., Stable-DINO, 2023, measure this).
 """
 
 from collections.abc import Callable, Sequence
@@ -25,21 +25,22 @@ MATCHED_QUERIES = "matched_queries.safetensors"
 class MatchingStability(TrainerCallback):
     """Collects the matches of the last two decoder layers and logs at the end of each epoch what changed.
 
-    `matching_changed` is the share of objects that the last layer gives another query than in the epoch before;
-    `matching_changed_by_layer` that of those which it gives another query than the layer before it, over the epoch.
+    `matching_changed` is the share of objects to which the last layer gives another query than in the epoch before.
+    `matching_changed_by_layer` is the share of objects to which the last layer gives another query than the layer
+    before it in the same step, over the epoch.
 
-    Objects are told apart by the `annotation_ids` of their labels, wherever augmentation moves them; those that it
-    drops in one of two epochs do not count.
+    Objects are told apart by the `annotation_ids` of their labels, wherever augmentation moves them. An object that
+    augmentation drops in one of the two epochs does not count.
 
     Args:
-        log: takes the numbers to log.
+        log: the function that is called with the numbers to log.
     """
 
     def __init__(self, log: Callable[[dict[str, float]], None]):
         self.log = log
-        # (annotation id, query) of the objects of the epoch before, and parts (annotation id, query, query in the
-        # layer before, matched) of this epoch, which stay on the device until its end: to read them at once costs a
-        # wait, not one each step.
+        # `previous` holds (annotation id, query) of the objects of the epoch before. `parts` holds (annotation id,
+        # query, query in the layer before, matched) of this epoch. They stay on the device until the epoch ends:
+        # reading them makes the processor wait for the device, now once an epoch and not in every step.
         self.previous = torch.empty(2, 0, dtype=torch.int64)
         self.parts: list[Tensor] = []
         self.is_resumed = False
@@ -93,7 +94,7 @@ class MatchingStability(TrainerCallback):
             save_file({"previous": self.previous, "current": current}, Path(folder) / MATCHED_QUERIES)
 
     def resume(self, folder: str | Path, is_first_process: bool) -> None:
-        """Take over the state of a checkpoint, if it has one; the present epoch's is counted on one process."""
+        """Take over the state of a checkpoint, if it has one. One process gets the matches of the present epoch."""
         file = Path(folder) / MATCHED_QUERIES
         if not file.is_file():
             return

@@ -1,4 +1,4 @@
-"""The model folder of a run: what a run may replace there, where it goes on, and what it leaves there."""
+"""The model folder of a run: it is checked and emptied before the run, and written and tidied up after it."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ from .trainer import HfDetrTrainer
 
 
 def prepare_output(options: RunOptions) -> None:
-    """Make the output folder, emptied of what `overwrite` replaces."""
+    """Make the output folder; with `overwrite`, remove what an earlier run has left there beside its model."""
     if options.overwrite:
         for folder in (options.checkpoints, options.unfinished, options.pictures):
             shutil.rmtree(folder, ignore_errors=True)
@@ -30,7 +30,8 @@ def check_output(options: RunOptions) -> str | None:
     """Check that the output folder may be written to; return the checkpoint to resume from, if any.
 
     Raises:
-        ValueError: it holds a model or an unfinished run and the options do not say what to do, or nothing to resume.
+        ValueError: the folder holds a model or an unfinished run and the options do not say what to do with it, or
+            there is nothing to resume.
     """
     folder = options.output
     if folder.exists() and not folder.is_dir():
@@ -52,7 +53,7 @@ def last_complete_checkpoint(folder: Path) -> str | None:
     """Return the newest checkpoint in a folder that was written to its end, if any."""
 
     def is_complete(checkpoint: Path) -> bool:
-        try:  # written last
+        try:  # `Trainer` writes this file last
             read_json(checkpoint / TRAINER_STATE_NAME)
         except (OSError, ValueError):
             return False
@@ -63,9 +64,8 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 
 def save_model(options: RunOptions, trainer: HfDetrTrainer) -> None:
-    """Write weights, configuration and image processor of a trained model; a folder with `config.json` has them all.
-
-    The card of a model that is replaced goes.
+    """Write weights, configuration and image processor of a trained model. A folder with `config.json` has them all.
+    The card of the model that is replaced is removed.
     """
     if trainer.is_world_process_zero():
         write_model(options.output, trainer)
@@ -73,9 +73,9 @@ def save_model(options: RunOptions, trainer: HfDetrTrainer) -> None:
 
 
 def save_unfinished_model(options: RunOptions, trainer: HfDetrTrainer, error: Exception) -> None:
-    """Write the model of a run that an error ends, so that it is not lost; the error gets a note that says where.
+    """Write the model of a run that an error ends, so that it is not lost. The error gets a note with its folder.
 
-    It lies apart from the model folder itself, where a finished model may be that the run would have replaced.
+    The model is not written to the model folder itself, which may hold the finished model of an earlier run.
     """
     step = trainer.state.global_step
     if not step or not trainer.is_world_process_zero():
@@ -92,7 +92,7 @@ def write_model(folder: Path, trainer: HfDetrTrainer) -> None:
     """Write weights, configuration and image processor to a folder, `config.json` last.
 
     Raises:
-        OSError: they cannot be written.
+        OSError: the files cannot be written.
     """
     beside = folder / ".model.partial"
     shutil.rmtree(beside, ignore_errors=True)

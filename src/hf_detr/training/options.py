@@ -1,4 +1,4 @@
-"""What a training run and an evaluation are asked for: the options of `hf-detr train` and `hf-detr eval`."""
+"""The options of a training run and of an evaluation, declared once for Python, `hf-detr train` and `hf-detr eval`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +21,7 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ReadOptions):
-    """What a run is made of. Where a value is None, the recipe chooses (`training_arguments`).
-
+    """The options of a training run. Where a value is None, the recipe chooses one (`training_arguments`).
     TensorBoard's files are in `output/tensorboard`. `command` is the command line that the model card quotes.
     """
 
@@ -83,7 +82,7 @@ class RunOptions(ReadOptions):
 
     @property
     def unfinished(self) -> Path:
-        """The folder of the model of a run that an error has ended."""
+        """The folder that gets the model when an error ends the run."""
         return self.output / "unfinished"
 
     @property
@@ -99,7 +98,7 @@ class RunOptions(ReadOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(RunOptions):
-    """What `hf-detr train` is asked for: a run, and where its model is pushed to."""
+    """The options of `hf-detr train`: a run, and the repository to which its model is pushed."""
 
     push_to_hub: str | None = option(
         "Push the finished model to this repository on the Hub, given as OWNER/NAME.", default=None, metavar="REPO"
@@ -109,7 +108,7 @@ class TrainOptions(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationOptions(ReadOptions):
-    """What `hf-detr eval` is asked for."""
+    """The options of `hf-detr eval`."""
 
     model: str = option(MODEL_HELP)
     data: str = option(DATA_HELP)
@@ -123,7 +122,7 @@ def check_trackers(names: Sequence[str]) -> None:
     """Check that the experiment trackers are known and installed.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a tracker is unknown or not installed.
     """
     for name in names:
         if name not in TRACKERS:

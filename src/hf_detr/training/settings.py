@@ -22,7 +22,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         if not (name and equals):
             raise ValueError(f"--set {setting}: expected NAME=VALUE, for example --set num_queries=50")
         if name in CLASS_FIELDS:
-            raise ValueError(f"--set {setting}: the classes are those of the data")
+            raise ValueError(f"--set {setting}: the classes come from the data")
         if name in fields:
             raise ValueError(f"--set {setting}: {name} is set twice")
         try:
