@@ -1,6 +1,6 @@
-"""The command line: `hf-detr doctor | train | eval | predict | push | bench | presets | demo`.
+"""The command line `hf-detr`, with the commands doctor, train, eval, predict, push, bench, presets and demo.
 
-What a command needs is imported inside it: asking for help should not wait for torch.
+Each command imports what it needs when it runs, so that asking for help does not wait for torch.
 """
 
 import shlex
@@ -38,7 +38,7 @@ def train(options: TrainOptions) -> None:
     if options.push_to_hub is not None and rank() == 0:
         from hf_detr.hub.push import open_repository
 
-        # hours of training must not end at a missing permission
+        # This is checked first, so that hours of training do not end at a missing permission.
         open_repository(options.push_to_hub, private=options.private)
     run = replace(options, command=shlex.join(["hf-detr", *sys.argv[1:]]))
     print_metrics(run_training(run))
@@ -163,7 +163,7 @@ def print_metrics(result: dict[str, Any]) -> None:
 
 
 def print_files(run: Any) -> None:
-    """Print where a run left what."""
+    """Print the files and folders that a run has written."""
     for label, path in {
         "model": run.output,
         "model card": run.output / "README.md",

@@ -1,4 +1,4 @@
-"""Commands whose options are declared once: each option is a field of the dataclass that the command is called with.
+"""Makes commands of dataclasses: each option is declared once, as a field of the dataclass that a command gets.
 
     @dataclass(frozen=True, kw_only=True)
     class GreetOptions:
@@ -10,7 +10,7 @@
         \"\"\"Greet somebody.\"\"\"
 
 A new field is a new option of the command line: `times` is `--times`. A field that is declared without `option` or
-`argument` is none.
+`argument` is not an option.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ class Declared:
 
     Attributes:
         help: what the option does, as sentences.
-        names: the words that call an option, such as "--format"; without any, they are made of the name of the field.
+        names: the words that call an option, such as "--format"; by default they are made of the name of the field.
         positional: whether it is an argument, which is given without a name.
         typed: the type that the command line reads, where it differs from the type of the field.
         parse: turns what the command line has read into the value of the field.
@@ -58,7 +58,7 @@ def option(
     parse: Callable[[Any], Any] | None = None,
     **settings: Any,
 ) -> Any:
-    """Declare a field of a dataclass that is an option of a command; see `Declared`. Without a default it is required.
+    """Declare a field of a dataclass as an option of a command; see `Declared`. Without a default it is required.
 
     The name of a true-or-false option may be given as "--streaming", which leaves out its opposite "--no-streaming".
     """
@@ -67,7 +67,7 @@ def option(
 
 
 def argument(help: str, default: Any = MISSING, **settings: Any) -> Any:
-    """Declare a field of a dataclass that is an argument of a command, given without a name; see `Declared`."""
+    """Declare a field of a dataclass as an argument of a command, which is given without a name; see `Declared`."""
     declared = Declared(help, (), True, None, None, settings)
     return dataclasses.field(default=default, metadata={"declared": declared})
 
@@ -78,8 +78,8 @@ def command(app: typer.Typer, options: type, name: str | None = None, help: str 
     Args:
         app: the application.
         options: a dataclass whose fields are declared with `option` and `argument`.
-        name: the name of the command. Without it, that of the function is taken.
-        help: what the command does. Without it, the docstring of the function says it.
+        name: the name of the command; by default the name of the function.
+        help: the help text of the command; by default the docstring of the function.
     """
     known = declarations(options)
 

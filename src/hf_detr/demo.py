@@ -1,4 +1,4 @@
-"""The demonstration `hf-detr demo`: as much training as fits into some minutes of this machine, and what comes out."""
+"""The demonstration `hf-detr demo`: it trains for some minutes on this machine and shows the result."""
 
 import math
 import tempfile
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from .training.trainer import HfDetrTrainer
 
 WARM_UP_STEPS, LEAST_TIMED_STEPS, TIMED_SECONDS = 5, 5, 10.0
-"""Steps are timed for so long, at least so many of them, after some that are slower because everything is new."""
+"""Steps are timed for this many seconds, and at least this many steps. Some steps run before, as first steps are
+slow."""
 PICTURES_SECONDS = 5.0
 """The time kept for reloading the model and drawing what it sees."""
 LEAST_STEPS = 20
-"""The demonstration trains at least this long, on however slow a machine."""
+"""The demonstration trains at least this many steps, however slow the machine is."""
 DATA, IMAGE_SIZE = "synthetic", 128
 THRESHOLD = 0.3
 """The lowest score of the detections that are drawn."""
@@ -28,7 +29,7 @@ THRESHOLD = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class DemoOptions:
-    """What `hf-detr demo` is asked for."""
+    """The options of `hf-detr demo`."""
 
     minutes: float = option(
         "How long the demonstration takes. The training is as long as the machine allows.", default=5.0, min=0.1

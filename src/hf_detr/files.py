@@ -1,4 +1,4 @@
-"""Files that nobody ever reads half of, and JSON files that say what is wrong with them."""
+"""Writes files whole, so that no reader finds half of one, and reads JSON files with errors that name the problem."""
 
 import json
 import os
@@ -45,10 +45,10 @@ def read_json(path: Path, fields: Collection[str] = (), kind: str = "a JSON obje
     Args:
         path: the file, in UTF-8.
         fields: the names that the object must have.
-        kind: what the file should be, as the error says it.
+        kind: a description of the file for the error.
 
     Raises:
-        ValueError: the file is no JSON, holds something else than an object, or lacks a field; it is named.
+        ValueError: the file is no JSON, holds something else than an object, or lacks a field; the message names it.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))

@@ -1,4 +1,4 @@
-"""Models that are loaded from files: whatever is wrong with one is said in one clear line."""
+"""Turns everything that can go wrong while a model is loaded from files into one clear line."""
 
 import warnings
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ from .conversion.transformers_configs import TRANSFORMERS_MODEL_TYPES
 from .files import read_json
 
 LOADED_TYPES = ("hf_detr", *TRANSFORMERS_MODEL_TYPES)
-"""The `model_type` of the configurations that are loaded: ours, and those of transformers that are converted."""
+"""The values of `model_type` in configurations that can be loaded: ours, and the types that are converted."""
 MOST_SAID = 300
 """The most characters of the reason that an error repeats. Some libraries explain over many lines."""
 
 
 @contextmanager
 def clear_loading_errors(model: str | Path) -> Iterator[None]:
-    """Turn whatever goes wrong while a model is loaded into one line that names the model, and say nothing else.
+    """Turn whatever goes wrong while a model is loaded into one line that names the model, and silence other output.
 
     Args:
         model: the model folder, or the repository on the Hub.
@@ -48,7 +48,7 @@ def check_model_files(folder: Path) -> None:
     """Check that the configurations in a model folder can be read; a repository on the Hub is left to transformers.
 
     Raises:
-        ValueError: a file is missing, holds no JSON object, or names another type of model; it is named.
+        ValueError: a file is missing, holds no JSON object, or names another type of model; the message names it.
     """
     if not folder.is_dir():
         return
@@ -64,7 +64,7 @@ def check_model_files(folder: Path) -> None:
 
 
 def one_line(error: Exception, model: str) -> str:
-    """Return what an error says about a model, in one line."""
+    """Return the message of an error about a model, in one line."""
     said = " ".join(str(error).split()) or "no reason is given"
     if isinstance(error, SafetensorError):
         return f"{model}: its weights are no safetensors file, or not all of one: {said}"

@@ -18,11 +18,11 @@ MEASURED_PACKAGES = (
 SPIN_COUNT = 1000
 """How often a thread of OpenMP asks whether its work has come before it goes to sleep.
 
-GCC's runtime asks 300,000 times by itself. Beside other work on the machine this is time that the other threads of the
-same loop wait for.
+GCC's runtime asks 300,000 times by default. When other programs need the cores, this costs time for which the other
+threads of the same loop have to wait.
 """
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
-"""The variables by which a user decides how threads of OpenMP wait."""
+"""The environment variables by which a user decides how threads of OpenMP wait."""
 
 
 def let_threads_sleep() -> None:
@@ -70,7 +70,8 @@ def package_versions(packages: Iterable[str] = MODEL_PACKAGES) -> dict[str, str]
 
 
 def describe(device: str) -> dict[str, Any]:
-    """Return what a measured time depends on: the machine, the versions of what ran, and other work on the machine.
+    """Return what a measured time depends on: the machine, the versions of the packages, and other work on the
+    machine.
 
     Args:
         device: the device that was measured, "cpu" or "cuda".

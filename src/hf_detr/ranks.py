@@ -1,6 +1,7 @@
 """The processes of a distributed run, as `torchrun` and `accelerate launch` number them; without either, there is one.
 
-Rank 0 looks, decides and speaks; the others hear what it decided. An error is printed once, whichever rank meets it.
+Rank 0 looks at files, decides and prints; the other ranks are told what it decided. An error is printed once,
+whichever rank meets it.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ def rank() -> int:
 
 
 def local_rank() -> int:
-    """Return the number of this process among those of this machine."""
+    """Return the number of this process among the processes of this machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
@@ -35,7 +36,8 @@ def process_group(backend: str | None = None, timeout: timedelta = timedelta(hou
     """Let the ranks talk to each other inside the block; with one process there is nothing to do.
 
     Args:
-        backend: of `torch.distributed`; by default the one of this machine's accelerator, gloo without one.
+        backend: the backend of `torch.distributed`; by default the one of this machine's accelerator, or gloo without
+            one.
         timeout: how long a rank waits for the others. They wait while rank 0 downloads data and models.
     """
     if world_size() == 1:
@@ -50,7 +52,7 @@ def process_group(backend: str | None = None, timeout: timedelta = timedelta(hou
             torch.accelerator.set_device_index(local_rank())
     torch.distributed.init_process_group(backend, timeout=timeout)
     yield
-    # Not after an error: the others may still wait, and would fail here in place of saying what was wrong.
+    # After an error the group is not closed: other ranks may still wait, and would fail here and hide what was wrong.
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -59,7 +61,7 @@ def from_rank_0(work: Callable[[], Result]) -> Result:
     """Do `work` on rank 0 and return its result, which must be picklable, on every rank.
 
     Raises:
-        Exception: on every rank, what `work` raised on rank 0.
+        Exception: the exception that `work` raised on rank 0, on every rank.
     """
     if world_size() == 1:
         return work()
@@ -80,7 +82,7 @@ def from_rank_0(work: Callable[[], Result]) -> Result:
 
 @contextmanager
 def one_rank_first() -> Iterator[None]:
-    """Run the block on the first rank of each machine, then on its others: they find downloads and caches complete."""
+    """Run the block on the first rank of each machine before the others, which then find downloads complete."""
     if local_rank() > 0:
         wait_for_all()
     yield
@@ -89,7 +91,7 @@ def one_rank_first() -> Iterator[None]:
 
 
 def first_to_report(message: str) -> bool:
-    """Return whether this rank is the first with `message`, so that what all ranks meet is said once."""
+    """Return whether this rank is the first with `message`, so that a message of all ranks is printed once."""
     if world_size() == 1:
         return True
     import torch
@@ -99,7 +101,7 @@ def first_to_report(message: str) -> bool:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
         store = torch.distributed.TCPStore(address, port, is_master=False, timeout=REPORT_TIMEOUT)
         return store.add(key, 1) == 1
-    except (RuntimeError, KeyError):  # nobody keeps count any more: better twice than never
+    except (RuntimeError, KeyError):  # nobody counts any more, and a message printed twice is better than none
         return True
 
 

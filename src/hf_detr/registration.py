@@ -1,9 +1,9 @@
 """Makes the model type known to the Auto classes and pipelines of transformers, if possible without loading either.
 
 transformers resolves its own model types by name: tables of strings, and the module `transformers.models.<type>` that
-has the classes. Entries made before the Auto classes are built from the tables cost nothing until they are used; they
-are made as soon as the tables are imported, by whoever does it, because importing them takes transformers half a
-second. Where the Auto classes are there already, classes have to be registered, with all that they import.
+has the classes. Entries that are made before the Auto classes are built from the tables cost nothing until they are
+used. Importing the tables takes half a second, so the entries wait until somebody else imports them. Where the Auto
+classes are there already, the classes themselves have to be registered, with all that they import.
 """
 
 import sys
@@ -66,7 +66,7 @@ def enter_models(tables: ModuleType) -> None:
 
 
 def keep_freed_memory(image_processing: ModuleType) -> None:
-    """Let the image processors of this package use the memory again that their images before freed."""
+    """Let the image processors of this package use memory again that earlier images have freed."""
     from .acceleration.heap import freed_memory_is_kept
 
     for name in IMAGE_PROCESSORS.values():

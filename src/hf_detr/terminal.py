@@ -1,4 +1,4 @@
-"""What a command says: on the terminal of rank 0, and about an error one line, from whichever rank meets it first."""
+"""Prints what a command says. Rank 0 prints results; an error is one line, from the rank that meets it first."""
 
 import warnings
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def clear_errors() -> Iterator[None]:
     """Turn an error that a user can mend into one line and exit code 2, and each warning into one line."""
     from transformers.utils import logging
 
-    logging.disable_progress_bar()  # for reading and writing weights, a moment
+    logging.disable_progress_bar()  # reading and writing weights takes a moment only
     if rank() != 0:
         warnings.simplefilter("ignore")
         logging.set_verbosity_error()
@@ -50,7 +50,7 @@ def one_line_warning(message: Warning | str, *_: Any, **__: Any) -> str:
 def plain_warnings() -> Iterator[None]:
     """Show warnings of this package as lines of their own, without a place in its code; see also `one_line_warning`.
 
-    Those of Pillow are left out: they name no file. What matters of them is in our own, see `LargePictureWarning`.
+    Warnings of Pillow are left out, because they name no file. Our `LargePictureWarning` says what matters of them.
     """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -67,7 +67,7 @@ def plain_warnings() -> Iterator[None]:
 
 
 def without_traceback(message: str) -> str:
-    """Return what an error says. The traceback of a loader worker that passed the error on is left out."""
+    """Return the message of an error, without the traceback of the loader worker that passed the error on."""
     if "\nOriginal Traceback" not in message:
         return message
     return message.rstrip().splitlines()[-1].partition(": ")[2]

@@ -1,4 +1,4 @@
-"""Batch norms folded into the convolutions before them: every fold saves one pass over the maps."""
+"""Folds batch norms into the convolutions before them. Every fold saves one pass over the maps."""
 
 from contextlib import ExitStack
 
@@ -21,7 +21,7 @@ _TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracke
 
 class FoldedBatchNorm(nn.Module):
     """A batch norm whose work is done by the convolution before it. timm's norms also carry a dropout and an
-    activation, which are left."""
+    activation, which this layer still computes."""
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, H, W)."""
@@ -69,13 +69,13 @@ def fold_batch_norms_of(body: nn.Module, num_channels: int = 3) -> Undo:
 
 
 def small_picture(body: nn.Module, num_channels: int) -> Tensor:
-    """Noise for a backbone to run on: a batch of 2 and several windows, as some refuse less."""
+    """Return noise for a backbone to run on: a batch of 2 and several windows, because some backbones refuse less."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(2, num_channels, 128, 160, generator=generator).to(next(body.parameters()))
 
 
 def is_equal(maps: list[Tensor], expected: list[Tensor]) -> bool:
-    """Whether two lists of maps are equal but for rounding."""
+    """Return whether two lists of maps are equal but for rounding."""
     return all(
         (found - wanted).abs().max() <= _LARGEST_DEVIATION * wanted.abs().max()
         for found, wanted in zip(maps, expected, strict=True)
@@ -83,7 +83,7 @@ def is_equal(maps: list[Tensor], expected: list[Tensor]) -> bool:
 
 
 def feeding_convolutions(body: nn.Module, picture: Tensor) -> dict[nn.Module, nn.Conv2d]:
-    """Each batch norm and the convolution whose output it reads, where both run once."""
+    """Return each batch norm with the convolution whose output it reads, where both run once."""
     outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # holding the tensors keeps their ids unique
     pairs: list[tuple[nn.Module, nn.Conv2d]] = []
     calls: dict[nn.Module, int] = {}
@@ -112,7 +112,7 @@ def feeding_convolutions(body: nn.Module, picture: Tensor) -> dict[nn.Module, nn
 
 
 def folded_weights(convolution: nn.Conv2d, norm: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
-    """The weight and the bias of a convolution that also does the work of a batch norm, computed in float64."""
+    """Return the weight and the bias of a convolution that also does the work of a batch norm, computed in float64."""
     bias = None if convolution.bias is None else convolution.bias.double()
     affine = [None if value is None else value.double() for value in (norm.weight, norm.bias)]
     folded = fuse_conv_bn_weights(

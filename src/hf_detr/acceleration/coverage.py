@@ -1,4 +1,4 @@
-"""Which attentions and norms of an optimised model no pass knows, so that a new class cannot run slower unnoticed."""
+"""Finds attentions and norms of an optimised model that no pass knows, so that a slower new class is noticed."""
 
 from collections import Counter
 
@@ -27,7 +27,7 @@ MEASURED_ANEW = (nn.LayerNorm, nn.GroupNorm)
 
 
 def unoptimised(model: nn.Module) -> dict[str, int]:
-    """The classes of an optimised model's attentions and norms that no pass knows, each with its number of modules.
+    """Return the classes of attentions and norms in an optimised model that no pass knows, with their module counts.
 
     Inside the timm model of a backbone only batch norms count. Everywhere else these count: modules with an attention
     or a norm in the name of their class, and modules with several linear layers of their own.
@@ -42,7 +42,7 @@ def unoptimised(model: nn.Module) -> dict[str, int]:
 
 
 def _is_known(module: nn.Module) -> bool:
-    """Whether a module outside of a backbone is optimised, accounted for, or neither an attention nor a norm."""
+    """Return whether a module outside of a backbone is optimised, accounted for, or neither attention nor norm."""
     kind, name = type(module), type(module).__name__.lower()
     if isinstance(module, nn.ModuleList | nn.Sequential):  # containers, whose layers are parts of the module above
         return True

@@ -1,4 +1,4 @@
-"""The dtype that an optimised model computes in."""
+"""Chooses the dtype that an optimised model computes in."""
 
 import torch
 
@@ -6,7 +6,7 @@ from hf_detr.modeling.detection import HfDetrForObjectDetection
 
 
 def choose_dtype(dtype: torch.dtype | str | None, model: HfDetrForObjectDetection) -> torch.dtype:
-    """The dtype to compute in. Raises ValueError if it is none."""
+    """Return the dtype to compute in. Raises ValueError where `dtype` is no floating point type."""
     if dtype is None:
         return model.dtype
     if dtype == "auto":
@@ -18,7 +18,7 @@ def choose_dtype(dtype: torch.dtype | str | None, model: HfDetrForObjectDetectio
 
 
 def is_fast_with_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16."""
+    """Return whether the device has instructions for bfloat16."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()

@@ -1,7 +1,7 @@
-"""Dropout whose random numbers do not take longer than the layer that it follows, while a model trains on a CPU.
+"""Dropout that draws its random numbers faster than PyTorch does, while a model trains on a CPU.
 
-PyTorch draws the mask number by number, by one thread: a seventh of a training step of Deformable DETR. Here one
-64-bit number of its generator decides about four elements.
+PyTorch draws one number for each element of the mask, in one thread. This takes a seventh of a training step of
+Deformable DETR. Here one 64-bit number of PyTorch's generator decides about four elements.
 """
 
 from collections.abc import Callable
@@ -18,9 +18,9 @@ from hf_detr.modeling.attention import DenseAttention, attention_weights
 from .passes import Undo, alter
 
 LEVELS = 2**16
-"""Numbers that 16 bits can hold: the probability is rounded to a multiple of 1/65536."""
+"""How many numbers 16 bits can hold. The probability is rounded to a multiple of 1/65536."""
 LEAST = 1 / LEVELS
-"""The least probability that this tells from 0, and 1 minus it from 1."""
+"""Probabilities that are no further than this from 0 or 1 are left to the dropout of PyTorch."""
 
 
 def fast_dropout(states: Tensor, p: float, training: bool) -> Tensor:
@@ -31,14 +31,14 @@ def fast_dropout(states: Tensor, p: float, training: bool) -> Tensor:
     Args:
         states: (…) of any floating point type.
         p: from 0 to 1; on a CPU, elements are dropped with a probability within 1/131072 of it.
-        training: otherwise `states` are returned as they are.
+        training: whether the model trains; if not, `states` are returned as they are.
     """
     by_bits = states.device.type == "cpu" and LEAST < p < 1 - LEAST and not torch.compiler.is_compiling()
     return _Dropout.apply(states, p) if training and by_bits else nn.functional.dropout(states, p, training)
 
 
 def keep_mask(shape: torch.Size, p: float) -> Tensor:
-    """(…) bool, false with probability `p`."""
+    """Return a mask (…) bool whose elements are false with probability `p`."""
     count = shape.numel()
     numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
     return (numbers.view(torch.int16)[:count] >= round(p * LEVELS) - LEVELS // 2).view(shape)
@@ -87,7 +87,7 @@ class FastDropoutAttention(DenseAttention):
     """The part of a dense attention that drops its weights, mixed into the class of the attention."""
 
     def attention_function(self) -> Callable[..., tuple[Tensor, Tensor | None]]:
-        """The attention of this file in training on a CPU; else, and where another is configured, what it was."""
+        """The attention of this file, in training on a CPU. Otherwise the attention that is configured."""
         ours = self.config._attn_implementation in ("eager", "sdpa") and next(self.parameters()).device.type == "cpu"
         if ours and self.training and self.dropout:
             return attention_with_fast_dropout
@@ -99,7 +99,7 @@ class FastDropoutAttention(DenseAttention):
 
 @cache
 def with_fast_dropout(attention: type[DenseAttention]) -> type[DenseAttention]:
-    """A class of dense attention → the same with `FastDropoutAttention` mixed in."""
+    """Return a class of dense attention with `FastDropoutAttention` mixed in."""
     return type(f"FastDropout{attention.__name__}", (FastDropoutAttention, attention), {"__module__": __name__})
 
 
@@ -110,7 +110,7 @@ def _unpickled(attention: type[DenseAttention]) -> DenseAttention:
 
 
 def use_fast_dropout(model: nn.Module) -> Undo:
-    """Let the dropouts of a model, also those of its attention weights, draw their masks faster."""
+    """Let the dropouts of a model and of its attention weights draw their masks faster."""
     with ExitStack() as undos:
         for module in model.modules():
             if type(module) is nn.Dropout:

@@ -1,8 +1,8 @@
-"""Frozen batch norms as part of the convolutions before them, while a model trains.
+"""Makes frozen batch norms part of the convolutions before them, while a model trains.
 
-A frozen norm only scales and shifts, so a convolution with scaled weights does both at once: a pass over the maps less
-in either direction, and nothing to keep for the norm's gradient. The weights themselves stay what they are, are scaled
-anew in each step, and receive their gradient through the scale.
+A frozen norm only scales and shifts, so a convolution with scaled weights does its work as well. This saves a pass
+over the maps in either direction, and nothing has to be kept for the norm's gradient. The weights themselves stay what
+they are. They are scaled anew in each step and receive their gradient through the scale.
 """
 
 from contextlib import ExitStack

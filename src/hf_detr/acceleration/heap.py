@@ -1,4 +1,4 @@
-"""Freed memory stays with the process, on CPUs with the allocator of glibc.
+"""Keeps freed memory with the process for the next pass, on CPUs with the allocator of glibc.
 
 The maps of a detector are blocks of tens of megabytes. By default glibc returns each block to the system when it is
 freed. The next pass then takes new pages, which the system has to fill with zeros: a large part of the time of a
@@ -50,7 +50,7 @@ class Mallinfo2(ctypes.Structure):
 
 
 class Reserve:
-    """Memory of the heap that nothing else gets between two passes.
+    """A part of the heap that nothing else gets between two passes.
 
     While the reserve is in use, all blocks come from the heap, however large, and freed blocks stay there. When the
     last user leaves, the free end of the heap becomes one allocated block. That block is freed when the next user
@@ -97,7 +97,7 @@ class Reserve:
 
 @cache
 def reserve() -> Reserve | None:
-    """The reserve of this process; None where the allocator is not glibc's, or glibc is older than 2.33."""
+    """Return the reserve of this process, or None where the allocator is not glibc's or glibc is older than 2.33."""
     library = ctypes.CDLL(None) if sys.platform == "linux" else None
     if library is None or not hasattr(library, "mallinfo2"):
         return None

@@ -1,4 +1,4 @@
-"""A detector → the same detector, faster, for inference only."""
+"""Makes a faster copy of a detector, for inference only."""
 
 from contextlib import nullcontext
 from copy import deepcopy
@@ -27,7 +27,8 @@ logger = logging.get_logger(__name__)
 EXACT_PASSES: tuple[Pass, ...] = (fold_batch_norms, fuse_projections)
 """Passes that leave plain layers with other weights: they help on every device and survive an export."""
 RUNTIME_PASSES: tuple[Pass, ...] = (keep_constants, pack)
-"""Passes that keep results or use operators of this process: they help in Python only, and not a compiler."""
+"""Passes that keep results or use operators of this process. They help in Python only; a compiler has no use for
+them."""
 
 
 class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
@@ -45,10 +46,11 @@ class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
     ) -> HfDetrObjectDetectionOutput:
         """Detect objects; arguments and outputs as in `HfDetrForObjectDetection`.
 
-        Images are converted to the dtype of the model. A mask without padding is dropped. On a CPU images of
-        different sizes, padded to a batch, run without their padding, those of one size together: each gets what it
-        would get alone, and `encoder_last_hidden_state`, whose length would differ, is None. Asking for attentions or
-        hidden states, a compiled model or a backbone that does not convolve keep the padding.
+        Images are converted to the dtype of the model. A mask without padding is dropped. On a CPU images of different
+        sizes, padded to a batch, run without their padding, and images of one size run together. Each image gets what
+        it would get alone, and `encoder_last_hidden_state`, whose length would differ, is None. The padding stays
+        where attentions or hidden states are asked for, where the model is compiled and where the backbone does not
+        convolve.
 
         Raises:
             ValueError: when labels are given.
@@ -122,7 +124,7 @@ def optimize_for_inference(
         raise ValueError(f"Expected an HfDetrForObjectDetection, got {type(model).__name__}.")
     dtype = choose_dtype(dtype, model)
     optimised = (deepcopy(model) if copy else model).eval().requires_grad_(False)
-    # a compiler cannot look into the tables of constants, and chooses its own layouts of weights
+    # A compiler cannot look into the tables of constants, and it chooses its own layouts of weights.
     apply_passes(optimised, EXACT_PASSES if compile else EXACT_PASSES + RUNTIME_PASSES)
     for name, count in unoptimised(optimised).items():
         logger.warning(f"{name} ({count} times in this model) runs unoptimised: no pass of hf_detr knows it.")
@@ -130,7 +132,9 @@ def optimize_for_inference(
     backbone = optimised.model.backbone
     convolves = is_convolutional(backbone.body)
     optimised.channels_last = convolves if channels_last is None else channels_last
-    optimised.removes_padding = convolves and not compile  # patches must fit; the compiler begins anew for each shape
+    optimised.removes_padding = (
+        convolves and not compile
+    )  # a patch size must divide an image; a compiler would begin anew for each shape
     optimised.to(dtype)
     if optimised.channels_last:
         backbone.to(memory_format=torch.channels_last)
@@ -140,5 +144,5 @@ def optimize_for_inference(
 
 
 def is_convolutional(body: nn.Module) -> bool:
-    """Whether a backbone convolves beyond cutting patches: with kernels larger than their stride."""
+    """Return whether a backbone convolves with kernels larger than their stride, and does not only cut patches."""
     return any(isinstance(m, nn.Conv2d) and m.kernel_size[0] > m.stride[0] for m in body.modules())

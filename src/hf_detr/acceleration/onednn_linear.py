@@ -1,7 +1,5 @@
-"""Linear layers computed by oneDNN while a model trains on a CPU.
-
-PyTorch gives float32 products to MKL, which on processors of other makers than its own runs at three quarters of what
-oneDNN reaches; convolutions are oneDNN's anyway.
+"""Lets oneDNN compute linear layers while a model trains on a CPU. PyTorch gives products in float32 to MKL. On
+processors that are not Intel's, MKL reaches three quarters of the speed of oneDNN. Convolutions go to oneDNN anyway.
 """
 
 from contextlib import ExitStack
@@ -14,7 +12,7 @@ from .onednn_packing import has_packed_operators
 from .passes import Undo, alter
 
 LEAST_WORK = 2**24
-"""Multiplications below which the products are too small to gain from it."""
+"""Products of fewer multiplications than this are too small to gain from oneDNN."""
 
 
 class OneDnnLinear(nn.Linear):
@@ -42,12 +40,12 @@ def use_onednn(model: nn.Module) -> Undo:
 
 
 def product(rows: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """(..., K) rows · (N, K) weights → (..., N)."""
+    """Multiply rows (..., K) with weights (N, K), and add the bias (N,) if given; return (..., N)."""
     return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
 
 
 class _Linear(torch.autograd.Function):
-    """A linear layer. The gradient of the weights stays MKL's, which is as fast with that shape."""
+    """A linear layer computed by oneDNN. MKL computes the gradient of the weights: it is as fast with that shape."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

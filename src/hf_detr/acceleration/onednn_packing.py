@@ -1,4 +1,4 @@
-"""Layers for CPUs that lay their weights out for oneDNN once and compute the sum and the ReLU after them as well.
+"""Layers for CPUs that lay their weights out for oneDNN once, and also compute the sum and the ReLU after them.
 
 Plain layers lay their weights out anew at every call, go over their output again for a ReLU, and add a residual branch
 in a pass of its own. The operators used here are the ones that torch's compiler uses for frozen models.
@@ -30,24 +30,24 @@ class Packed:
     """A layer that keeps its weights as oneDNN wants them, beside the plain ones, which serve everywhere else.
 
     Attributes:
-        activation: computed with the layer, "none" or "relu".
+        activation: the activation that is computed with the layer, "none" or "relu".
     """
 
     activation = "none"
     packed_weight: Tensor | None = None
 
     def packs(self, states: Tensor) -> bool:
-        """Whether oneDNN computes this: float32, or bfloat16 where the processor has instructions for it."""
+        """Return whether oneDNN computes this: float32, or bfloat16 where the processor has instructions for it."""
         return states.device.type == "cpu" and (
             states.dtype == torch.float32 or (states.dtype == torch.bfloat16 and is_fast_with_bfloat16(states.device))
         )
 
     def activate(self, states: Tensor) -> Tensor:
-        """The activation, where the layer could not do it."""
+        """Return the states after the activation, for layers that oneDNN did not compute together with it."""
         return states.relu_() if self.activation == "relu" else states
 
     def _apply(self, *args, **kwargs) -> nn.Module:
-        self.packed_weight = None  # moved, or of another dtype
+        self.packed_weight = None  # the layer was moved or got another dtype
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
@@ -80,7 +80,7 @@ class PackedConv2d(Packed, nn.Conv2d):
     overwrites = False
 
     def forward(self, maps: Tensor, other: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) maps and what to add to their convolution → (B, out_channels, H', W')."""
+        """Convolve maps (B, C, H, W), and add `other` to the result if given; return (B, out_channels, H', W')."""
         if not self.packs(maps):
             states = super().forward(maps)
             return self.activate(states if other is None else states + other)
@@ -93,12 +93,14 @@ class PackedConv2d(Packed, nn.Conv2d):
             return torch.ops.mkldnn._convolution_pointwise(maps, *arguments, self.activation, [], "")
         add = torch.ops.mkldnn._convolution_pointwise_ if self.overwrites else torch.ops.mkldnn._convolution_pointwise
         first = (other, maps) if self.overwrites else (maps, other)
-        activation = (self.activation, [], "") if self.activation == "relu" else (None, [], None)  # no "none" here
+        activation = (
+            (self.activation, [], "") if self.activation == "relu" else (None, [], None)
+        )  # these operators do not take "none"
         return add.binary(*first, *arguments, "add", 1.0, *activation)
 
 
 class PackedMLP(MLP):
-    """Linear layers that bring the ReLU between them."""
+    """Linear layers that compute the ReLU between them as well."""
 
     def forward(self, states: Tensor) -> Tensor:
         """As in `MLP`."""
@@ -108,7 +110,7 @@ class PackedMLP(MLP):
 
 
 def has_packed_operators() -> bool:
-    """Whether this build of torch has the operators; they are not part of its public interface."""
+    """Return whether this build of torch has the operators, which are not part of its public interface."""
     names = ("_linear_pointwise", "_reorder_linear_weight", "_convolution_pointwise", "_convolution_pointwise_")
     return torch.backends.mkldnn.is_available() and all(hasattr(torch.ops.mkldnn, name) for name in names)
 
@@ -139,10 +141,9 @@ def pack(model: nn.Module) -> Undo:
 
 @torch.no_grad()
 def fuse_maps(body: nn.Module, num_channels: int) -> nn.Module:
-    """A backbone whose convolutions bring the sum and the ReLU that follow them.
-
-    It is traced, rewritten and compared with itself on a small picture; one that cannot be traced, or differs, is
-    returned as it is.
+    """Return a backbone whose convolutions also compute the sum and the ReLU that follow them. The backbone is traced,
+    rewritten and compared with itself on a small picture. A backbone that cannot be traced, or that gives other maps
+    when rewritten, is returned as it is.
     """
     picture = small_picture(body, num_channels)
     expected = body(picture)
@@ -172,7 +173,7 @@ def rewrite(traced: fx.GraphModule) -> fx.GraphModule:
 
 
 def merge_sum(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
-    """Let a convolution bring the sum with another map, if one follows and nobody else reads it; return its node."""
+    """Let a convolution compute the sum with another map, if nothing else reads its output; return the last node."""
     addition = only_user(node)
     if addition is None or addition.op != "call_function" or addition.target not in _ADDITIONS or addition.kwargs:
         return node
@@ -189,7 +190,7 @@ def merge_sum(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
 
 
 def merge_activation(node: fx.Node, modules: dict[str, nn.Module]) -> None:
-    """Let a convolution bring the ReLU, if one follows and nobody else reads what it is of."""
+    """Let a convolution compute the ReLU that follows it, if nothing else reads the output of the convolution."""
     user = only_user(node)
     if user is not None and (kind_of(user, modules) is nn.ReLU or user.target in _RELUS):
         modules[node.target].activation = "relu"
@@ -197,17 +198,17 @@ def merge_activation(node: fx.Node, modules: dict[str, nn.Module]) -> None:
 
 
 def kind_of(node: fx.Node, modules: dict[str, nn.Module]) -> type | None:
-    """The class of the module that a node calls."""
+    """Return the class of the module that a node calls, or None."""
     return type(modules[node.target]) if node.op == "call_module" else None
 
 
 def is_packable(module: nn.Module | None) -> bool:
-    """Whether a module is a convolution that oneDNN knows: plain, with padding in zeros."""
+    """Return whether a module is a convolution that oneDNN knows: a plain one that pads with zeros."""
     return type(module) is nn.Conv2d and isinstance(module.padding, tuple) and module.padding_mode == "zeros"
 
 
 def only_user(node: fx.Node) -> fx.Node | None:
-    """The one node that reads another, or None when there are none or several."""
+    """Return the only node that reads another, or None when there is none or several."""
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 

@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 
 Undo = Callable[[], None]
-"""Puts back what a pass changed. Passes that were applied later have to be undone before."""
+"""A function that puts back what a pass changed. Passes that were applied later have to be undone first."""
 Pass = Callable[[nn.Module], Undo]
-"""Changes a model in place, so that it computes the same faster."""
+"""A function that changes a model in place, so that it computes the same faster."""
 
 REMOVED: Any = object()
 """The value of an attribute that `alter` takes away."""
@@ -26,7 +26,7 @@ def apply_passes(model: nn.Module, passes: Iterable[Pass]) -> Undo:
     """Apply passes one after the other; where one raises, those before it are undone.
 
     Returns:
-        what undoes all of them, the last one first.
+        the function that undoes all of them, the last one first.
     """
     with ExitStack() as undos:
         for one_pass in passes:
@@ -41,7 +41,7 @@ def alter(module: nn.Module, becomes: type[nn.Module] | None = None, **attribute
     to refer to is given inside a tuple, which is not registered.
 
     Returns:
-        what puts back the class, the attributes and the order of the parameters, buffers and submodules.
+        the function that puts back the class, the attributes and the order of the parameters, buffers and submodules.
     """
     old_class = module.__class__
     registries = {name: dict(module.__dict__[name]) for name in _REGISTRIES}

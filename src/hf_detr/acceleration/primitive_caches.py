@@ -1,4 +1,4 @@
-"""Bounds of the caches in which PyTorch keeps what it compiled for each shape on a CPU.
+"""Bounds the caches in which PyTorch keeps what it has compiled for each shape on a CPU.
 
 oneDNN compiles every convolution, and every linear layer that it computes, anew for each shape of its input. It keeps
 the last 1,024 of these primitives. ideep, PyTorch's layer above oneDNN, keeps 1,024 more of its own, also after oneDNN

@@ -1,4 +1,4 @@
-"""Linear layers that read the same tensor, computed as one."""
+"""Computes linear layers that read the same tensor as one layer."""
 
 from contextlib import ExitStack
 
@@ -13,7 +13,7 @@ from .passes import REMOVED, Undo, alter
 
 
 class FusedProjections:
-    """Queries and keys of (states + position) in one product."""
+    """The part of an attention that computes queries and keys of (states + position) in one product."""
 
     fused = {"placed_proj": ("q_proj", "k_proj")}  # noqa: RUF012
 
@@ -24,15 +24,15 @@ class FusedProjections:
 
 
 class FusedSelfAttention(FusedProjections, SelfAttention):
-    """Self-attention of decoder layers."""
+    """Self-attention of decoder layers, with fused projections."""
 
 
 class FusedDenseMemorySelfAttention(FusedProjections, DenseMemorySelfAttention):
-    """Self-attention of dense encoder layers."""
+    """Self-attention of dense encoder layers, with fused projections."""
 
 
 class FusedConditionalSelfAttention(ConditionalSelfAttention):
-    """All that is made of the content in one product, all that is made of the position in another."""
+    """Conditional self-attention with one product for all projections of the content, and one for the position."""
 
     fused = {  # noqa: RUF012
         "content_proj": ("q_content_proj", "k_content_proj", "v_proj"),
@@ -47,7 +47,7 @@ class FusedConditionalSelfAttention(ConditionalSelfAttention):
 
 
 class FusedSampling:
-    """Offsets and weights of deformable attention in one product."""
+    """The part of a deformable attention that computes offsets and weights in one product."""
 
     fused = {"sampling_proj": ("sampling_offsets", "attention_weights")}  # noqa: RUF012
 
@@ -58,11 +58,11 @@ class FusedSampling:
 
 
 class FusedDeformableSelfAttention(FusedSampling, DeformableSelfAttention):
-    """Of deformable encoder layers."""
+    """Deformable self-attention of encoder layers, with fused offsets and weights."""
 
 
 class FusedDeformableCrossAttention(FusedSampling, DeformableCrossAttention):
-    """Of deformable decoder layers."""
+    """Deformable cross-attention of decoder layers, with fused offsets and weights."""
 
 
 FUSED = {
@@ -91,7 +91,7 @@ def fuse_projections(model: nn.Module) -> Undo:
 
 
 def join(layers: list[nn.Linear]) -> nn.Linear:
-    """One linear layer whose output is that of several, side by side."""
+    """Return one linear layer that gives the outputs of several linear layers side by side."""
     weight = torch.cat([layer.weight for layer in layers])
     joined = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     joined.weight = nn.Parameter(weight, requires_grad=False)

@@ -1,4 +1,4 @@
-"""Results that depend on nothing but the shape of an unpadded batch, computed once for each shape.
+"""Keeps results that depend on nothing but the shape of an unpadded batch, so that they are computed once a shape.
 
 These are the position embeddings, the cells and anchors of the tokens, and the first self-attention of the decoder
 where the queries are the same for every image. Padded batches compute them anew.
@@ -29,14 +29,14 @@ dropped."""
 
 
 class Constants:
-    """A few values by key, for several threads. Copies of a model, and pickles, start empty."""
+    """A table of a few values by key, for several threads. Copies and pickles of a model start with an empty one."""
 
     def __init__(self) -> None:
         self.values: OrderedDict[Hashable, object] = OrderedDict()
         self.lock = Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """The value of a key; two threads that miss it at once both compute it."""
+        """Return the value of a key. Two threads that miss it at the same time both compute it."""
         with self.lock:
             if key in self.values:
                 self.values.move_to_end(key)
@@ -56,12 +56,12 @@ class Constants:
 
 
 def shape_key(memory: Memory) -> Hashable:
-    """What the constants of an unpadded memory depend on."""
+    """Return all that the constants of an unpadded memory depend on."""
     return len(memory.content), tuple(memory.spatial_shapes), memory.content.dtype, memory.content.device
 
 
 class ConstantPosition(nn.Module):
-    """The position embedding of a map."""
+    """A position embedding that is kept for each shape of a map."""
 
     def __init__(self, embedding: nn.Module):
         super().__init__()
@@ -77,7 +77,7 @@ class ConstantPosition(nn.Module):
 
 
 class ConstantPlaceEncoder(Encoder):
-    """An encoder that knows positions (with the embeddings of the levels) and cells of its tokens."""
+    """An encoder that keeps the positions (with the embeddings of the levels) and the cells of its tokens."""
 
     def place(self, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """As in `Encoder`."""
@@ -87,7 +87,7 @@ class ConstantPlaceEncoder(Encoder):
 
 
 class ConstantAnchorQueries(SelectedQueries):
-    """Selected queries that know the anchors of the tokens."""
+    """Selected queries that keep the anchors of the tokens."""
 
     def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """As in `SelectedQueries`."""
@@ -97,7 +97,7 @@ class ConstantAnchorQueries(SelectedQueries):
 
 
 class ConstantSelfAttention(nn.Module):
-    """Self-attention among queries that are the same in every image."""
+    """Self-attention whose result is kept, because its queries are the same in every image."""
 
     def __init__(self, attention: nn.Module):
         super().__init__()
@@ -105,7 +105,9 @@ class ConstantSelfAttention(nn.Module):
 
     def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, Q, D) states and positions → (update, weights or None), as in `SelfAttention`."""
-        config = self.attention.config  # the implementation, which may be switched, decides whether there are weights
+        config = (
+            self.attention.config
+        )  # the attention implementation may be switched, and decides whether there are weights
         key = (states.dtype, states.device, config._attn_implementation)
         update, weights = self.constants.get(key, lambda: self.attention(states[:1], position[:1], mask))
         batch = len(states)
@@ -131,7 +133,7 @@ def keep_constants_of(network: HfDetrModel) -> Undo:
             undos.callback(alter(encoder, ConstantPlaceEncoder, constants=Constants()))
         if isinstance(queries, SelectedQueries):
             undos.callback(alter(queries, ConstantAnchorQueries, constants=Constants()))
-        # boxes relative to the padded image move with the padding, and the positions of the queries move with them
+        # Boxes relative to the padded image move with the padding, and the positions of the queries move with them.
         moving = isinstance(decoder.position, SinePosition) and decoder.position.relative_to_padded
         if isinstance(queries, LearnedQueries) and not moving:
             first = decoder.layers[0]

@@ -1,4 +1,4 @@
-"""The passes of a training, and the one context in which our trainer trains."""
+"""The passes that make a training faster, and the context that applies them while a model trains."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -18,16 +18,16 @@ CPU_TRAINING_PASSES: tuple[Pass, ...] = (*TRAINING_PASSES, use_onednn, use_fast_
 
 
 def training_passes(device: str) -> tuple[Pass, ...]:
-    """The passes of a training on a type of device, such as "cpu" or "cuda"."""
+    """Return the passes of a training on a type of device, such as "cpu" or "cuda"."""
     return CPU_TRAINING_PASSES if device == "cpu" else TRAINING_PASSES
 
 
 @contextmanager
 def faster_training(model: nn.Module, device: str) -> Iterator[None]:
-    """Train a model inside; it computes the same faster, and is afterwards what it was but for its weights.
+    """Let a model that trains inside the context compute the same faster. Afterwards only its weights have changed.
 
-    `HfDetrTrainer` enters this by itself. Whoever trains with a loop or another trainer may enter it around the
-    training: gradients are equal up to rounding, and dropout draws other random numbers than PyTorch's.
+    `HfDetrTrainer` enters this context by itself. A loop of your own or another trainer may run inside it as well.
+    Gradients are equal up to rounding, and dropout draws other random numbers than PyTorch's.
 
     Args:
         model: a model that holds detectors of this package; it stays in its mode.

@@ -1,6 +1,6 @@
-"""A padded batch → batches of images of one size each, without padding, and their detections → one batch again.
+"""Cuts a padded batch into batches of images of one size without padding, and joins their detections again.
 
-On a CPU padding costs what pixels cost, and a batch gains little over its images one by one.
+On a CPU padding costs as much as pixels, and a batch is hardly faster than its images one by one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,15 +11,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 JOINED = ("logits", "pred_boxes", "last_hidden_state")
-"""What is joined of the outputs: what does not depend on the size of the images."""
+"""The outputs that are joined: they do not depend on the size of the images."""
 NEVER_DETECTED = {"logits": -torch.inf}
-"""What fills up images so small that they have fewer queries than others; zero elsewhere."""
+"""The values of queries that fill up an image too small to have as many as others; other outputs get zeros."""
 
 Size = tuple[int, int]
 
 
 def image_sizes(pixel_mask: Tensor) -> list[Size] | None:
-    """Heights and widths of the images in a padded batch, None if one is not padded at the right and below only.
+    """Return height and width of each image in a padded batch; None if one is padded elsewhere than right and below.
 
     Args:
         pixel_mask: (B, height, width), true or 1 on real pixels.
@@ -32,7 +32,7 @@ def image_sizes(pixel_mask: Tensor) -> list[Size] | None:
 
 
 def by_size(sizes: list[Size]) -> Iterator[tuple[Size, list[int]]]:
-    """The sizes, each with the numbers of its images."""
+    """Yield the different sizes, each with the positions of its images in the batch."""
     groups: dict[Size, list[int]] = {}
     for index, size in enumerate(sizes):
         groups.setdefault(size, []).append(index)
@@ -58,6 +58,6 @@ def run_by_size(
 
 
 def join(parts: list[Tensor], filling: float) -> Tensor:
-    """(B, Q, …) tensors → one; where Q differs, the missing queries are filled in."""
+    """Join tensors (B, Q, …) to one. Where Q differs, the missing queries are filled in."""
     most = max(part.shape[1] for part in parts)
     return torch.cat([pad(part, (0, 0, 0, most - part.shape[1]), value=filling) for part in parts])

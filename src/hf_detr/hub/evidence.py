@@ -1,4 +1,4 @@
-"""What a model card says about a model, as plain data: whatever is missing here, the card does not claim."""
+"""The evidence for a model card, as plain data. The card claims nothing that is missing here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,29 +14,30 @@ class CardEvidence:
 
     Attributes:
         model_id: the repository or folder that the usage snippet loads, e.g. "someone/blood-cells".
-        paper: the one that describes the architecture.
+        paper: the paper that describes the architecture.
         preset: the name of the preset that the model was built from.
         base_model: the repository or folder that training started from.
-        class_names: what the model finds, in the order of its labels.
+        class_names: the classes that the model finds, in the order of its labels.
         num_queries: the most objects it can find in an image.
         dataset_name: what the data is called.
         dataset_fingerprint: identifies the exact data, see `data_fingerprint`.
         dataset_split: the split that `metrics` were measured on.
         dataset_id: the data set's repository on the Hub, if it has one.
-        num_images: split to number of images.
-        train_objects: class to number of its objects in the training images.
+        num_images: the number of images of each split.
+        train_objects: the number of objects of each class in the training images.
         object_sides: the 10 % and 90 % quantiles of the sides of the training objects (square roots of the areas of
             their boxes), in pixels at the size that the model sees.
         input_size: the image processor's size, e.g. {"shortest_edge": 256, "longest_edge": 427}.
         metrics: a result of `CocoMetrics`, or None when the model was not evaluated.
-        best_by: the metric on that same split by which the weights were chosen among those of several evaluations.
-        speed: of the forward pass, measured after training.
+        best_by: the metric by which the weights were chosen among the weights of several evaluations on the same
+            split.
+        speed: the speed of the forward pass, measured after training.
         recipe: the training settings that matter, as they should be shown.
         command: the exact command that trained the model.
-        hardware: one line, see `hf_detr.machine.hardware_line`.
-        versions: package to version, see `hf_detr.machine.package_versions`.
-        samples: pictures with detections, path inside the repository to caption.
-        limitations: sentences beyond those that follow from the evidence.
+        hardware: the machine in one line, see `hf_detr.machine.hardware_line`.
+        versions: the version of each package, see `hf_detr.machine.package_versions`.
+        samples: pictures with detections: the path inside the repository of each, and its caption.
+        limitations: further sentences, beside the sentences that follow from the evidence.
         license: the licence of the weights, by its identifier on the Hub; "unknown" where nobody stated one.
     """
 

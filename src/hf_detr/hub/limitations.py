@@ -1,4 +1,4 @@
-"""What a model's user should beware of, read off the evidence of its training."""
+"""Writes the limitations of a model for its card, as far as they follow from the evidence of its training."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -8,11 +8,11 @@ from .evidence import CardEvidence
 FEW_OBJECTS = 100
 """A class with fewer objects in training is named as one that the model has seen little of."""
 FEW_IMAGES = 1000
-"""A model of fewer training images is said to rest on few."""
+"""A model with fewer training images than this is said to rest on few."""
 WEAK_CLASS = 0.5
 """A class below this share of the overall AP is named as weak; so are small objects."""
 LOW_AP50 = 0.5
-"""A model below this is said not to be ready for use."""
+"""A model whose AP50 is below this is said not to be ready for use."""
 
 _GENERAL = (
     "It knows the classes it was trained on and no others; objects unlike those are missed or mislabelled.",
@@ -21,7 +21,7 @@ _GENERAL = (
 
 
 def limitations_of(evidence: CardEvidence) -> list[str]:
-    """Sentences for the card: what holds for every detector, what follows from the evidence, and what it adds."""
+    """Return sentences for the card: those that hold for every detector, and those for the evidence at hand."""
     return [*_GENERAL, *_from_data(evidence), *_from_metrics(evidence), *evidence.limitations]
 
 

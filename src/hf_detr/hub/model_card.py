@@ -1,4 +1,4 @@
-"""Model cards made of what a run leaves behind: every number in one comes from its evidence."""
+"""Builds model cards. Every number in a card comes from the evidence that a run leaves behind."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -36,7 +36,7 @@ Each detection is a dict with `label`, `score` and `box` (`xmin`, `ymin`, `xmax`
 
 
 def build_model_card(evidence: CardEvidence) -> ModelCard:
-    """The card of one model; `card.save("README.md")` writes it.
+    """Return the card of one model; `card.save("README.md")` writes it.
 
     The metrics also go into the card's `model-index`, without those that are undefined (COCO's -1).
 
@@ -71,7 +71,7 @@ def build_model_card(evidence: CardEvidence) -> ModelCard:
 
 
 def card_without_evidence(config: HfDetrConfig) -> ModelCard:
-    """The card of a model of which nothing is known but its configuration; it says so."""
+    """Return the card of a model of which only the configuration is known; the card says so."""
     return build_model_card(
         CardEvidence(
             model_id="model", paper=paper_of(config), class_names=config.class_names, num_queries=config.num_queries
@@ -82,13 +82,13 @@ def card_without_evidence(config: HfDetrConfig) -> ModelCard:
 def card_for_repository(
     card: ModelCard, repo: str, *, license: str | None = None, with_code: bool = False
 ) -> ModelCard:
-    """A card as it stands in a repository: its name, usage snippet and licence; everything else is kept as written.
+    """Return a card with the name, usage snippet and licence of its repository; everything else stays as written.
 
     Args:
         card: the card of the model folder, perhaps changed by hand.
         repo: "owner/name".
-        license: of the weights, by its identifier on the Hub; None keeps what the card says.
-        with_code: the repository holds the code of the model.
+        license: the licence of the weights, by its identifier on the Hub; None keeps what the card says.
+        with_code: whether the repository holds the code of the model.
     """
     card = ModelCard(card.content)
     text, name = card.text, _name(repo)
@@ -106,7 +106,7 @@ def card_for_repository(
 
 
 def use_section(model_id: str, with_code: bool) -> str:
-    """The section on how to load a model."""
+    """Return the section on how to load a model."""
     if with_code:
         requirement = (
             "The code of the model comes with it: read it before you run it. It needs torch, torchvision, "
@@ -124,7 +124,7 @@ def use_section(model_id: str, with_code: bool) -> str:
 
 
 def license_section(license: str, base_model: str | None) -> str:
-    """The section on the licence of the weights."""
+    """Return the section on the licence of the weights."""
     stated = f"`{license}`."
     if license == "unknown":
         stated = "Nobody has stated one: ask whoever shares this model before using it."
@@ -186,7 +186,7 @@ def _summary(evidence: CardEvidence) -> str:
 def _intended_use(evidence: CardEvidence) -> str:
     names = evidence.class_names
     classes = f"{len(names)} classes" if len(names) > _LISTED_CLASSES else ", ".join(names)
-    like = f" in images like those of {evidence.dataset_name}" if evidence.dataset_name else ""
+    like = f" in images like the images of {evidence.dataset_name}" if evidence.dataset_name else ""
     what = f"Finding {classes}{like}" if names else f"Finding objects{like}"
     return (
         f"{what}, or a start for fine-tuning on other images. Measure it on your own before anyone relies on it; it "
@@ -249,7 +249,7 @@ def _is_on_the_hub(model: str | None) -> bool:
 
 
 def _link(model: str) -> str:
-    # of a folder the name will do: the rest of its path is nobody's business
+    # Only the name of a folder is shown: the rest of its path would tell about somebody's machine.
     return (
         f"[{model}](https://huggingface.co/{model})" if _is_on_the_hub(model) else f"the local model `{_name(model)}`"
     )

@@ -1,4 +1,4 @@
-"""What a push is asked for: the options of `hf-detr push`."""
+"""The options of `hf-detr push`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from hf_detr.command_line import argument, option
 
 @dataclass(frozen=True, kw_only=True)
 class PushOptions:
-    """What is pushed where. A repository given without an owner is one of the owner of the token."""
+    """The options of a push. A repository given without an owner belongs to the owner of the token."""
 
     folder: Path = argument("The model folder, as `hf-detr train` writes it.")
     repo: str = argument("The repository on the Hub, given as OWNER/NAME. It is made where there is none.")

@@ -1,4 +1,4 @@
-"""The papers of the family, and which of them a model follows."""
+"""The papers of the family, and the choice of the paper that a model follows."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class Paper:
 
     @property
     def url(self) -> str:
-        """Where to read it."""
+        """The address at which the paper can be read."""
         return f"https://arxiv.org/abs/{self.arxiv}"
 
     @property

@@ -1,4 +1,4 @@
-"""Pushing a model folder to the Hub: everything in one commit, or nothing."""
+"""Pushes a model folder to the Hub. Everything arrives in one commit, or nothing does."""
 
 import re
 import shutil
@@ -30,9 +30,9 @@ from .options import PushOptions
 from .remote_code import add_code, code_files
 
 SHARED_RESULTS = ("results.csv", "results.png", "pictures/*")
-"""What a run leaves beside the model that is worth sharing."""
+"""The files of a run, beside the model, that are worth sharing."""
 _REPLACED = ("*.safetensors", SAFE_WEIGHTS_INDEX_NAME, "pictures/*")
-"""What must not stay from an earlier push: other weights would be loaded, other pictures would mislead."""
+"""Files that must not stay from an earlier push: their weights would be loaded, and their pictures would mislead."""
 _TOKEN_REMEDY = (
     "make one with write permission at {endpoint}/settings/tokens, then run `hf auth login` or set HF_TOKEN"
 )
@@ -61,7 +61,7 @@ def push_folder(options: PushOptions, api: HfApi | None = None) -> CommitInfo:
         api: the client. Without it, the environment decides (HF_ENDPOINT, HF_TOKEN).
 
     Returns:
-        the commit; the one there already where nothing had changed.
+        the commit. Where nothing had changed, it is the commit that was there already.
 
     Raises:
         ValueError: the folder holds no finished model (nothing is requested then), or the Hub refuses: no or a wrong
@@ -91,7 +91,7 @@ def open_repository(
     """Make sure that a repository and a branch exist and that the token may write there.
 
     Raises:
-        ValueError: as `push_folder`.
+        ValueError: see `push_folder`.
     """
     api = api or HfApi(library_name="hf-detr")
     try:
@@ -110,7 +110,7 @@ def open_repository(
         if branch != "main":
             api.create_branch(name, branch=branch, exist_ok=True)
         info = api.repo_info(name, revision=branch)
-        # Asks how a file would be sent, which the Hub tells only to who may write; nothing is sent.
+        # This asks how a file would be sent, which the Hub tells only to users who may write; nothing is sent.
         api.preupload_lfs_files(name, [CommitOperationAdd(CARD_NAME, b"-")], revision=branch)
         return HubRepository(
             name, branch, info.sha, tuple(file.rfilename for file in getattr(info, "siblings", None) or ())
@@ -118,7 +118,7 @@ def open_repository(
 
 
 def _existing(repo: str, api: HfApi) -> str | None:
-    """The full name of a repository, None where it does not exist; asked first: not every token may make one."""
+    """Return the full name of a repository, or None. It is asked first, as not every token may make a repository."""
     if "/" not in repo:
         return None
     try:
@@ -128,10 +128,10 @@ def _existing(repo: str, api: HfApi) -> str | None:
 
 
 def model_files(folder: Path) -> dict[str, Path]:
-    """Return what is pushed of a folder, by path in the repository.
+    """Return the files of a folder that are pushed, by their paths in the repository.
 
     Raises:
-        ValueError: a file of a finished model is missing or broken; it is named.
+        ValueError: a file of a finished model is missing or broken; the message names it.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder; expected a model folder as `hf-detr train` writes it")
@@ -158,10 +158,10 @@ def model_files(folder: Path) -> dict[str, Path]:
 
 
 def read_card(folder: Path) -> ModelCard:
-    """Return the model card of a folder; one that says little where there is none.
+    """Return the model card of a folder, or a card that says little where there is none.
 
     Raises:
-        ValueError: it is empty, or its metadata is no YAML.
+        ValueError: the card is empty, or its metadata is no YAML.
     """
     file = folder / CARD_NAME
     if not file.is_file():
@@ -178,7 +178,7 @@ def read_card(folder: Path) -> ModelCard:
 
 
 def staged_files(options: PushOptions, scratch: Path, card: ModelCard, repo: str) -> dict[str, Path]:
-    """Write what differs in the repository from the folder to `scratch`; return it by path in the repository."""
+    """Write the files that differ in the repository from the folder to `scratch`; return them by path there."""
     named = card_for_repository(card, repo, license=options.license, with_code=options.with_code)
     named.save(scratch / CARD_NAME)
     if options.with_code:
@@ -189,7 +189,7 @@ def staged_files(options: PushOptions, scratch: Path, card: ModelCard, repo: str
 
 
 def outdated_files(present: tuple[str, ...], pushed: dict[str, Path]) -> list[str]:
-    """Return which files of the repository an earlier push has left and this one replaces by nothing."""
+    """Return the files that an earlier push has left in the repository and that this push does not replace."""
     code = {file.name for file in code_files()}
     return [
         path
@@ -206,7 +206,7 @@ def clear_hub_errors(repo: str, api: HfApi) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         raise ValueError(f"cannot reach {repo}: unset HF_HUB_OFFLINE, which forbids all requests") from error
     except (HTTPError, RuntimeError, ConnectionError) as error:
-        # A failed upload of a large file is a RuntimeError around the reason.
+        # A failed upload of a large file raises a RuntimeError whose cause is the reason.
         reason = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
         raise ValueError(_explanation(reason, repo, api)) from error
 

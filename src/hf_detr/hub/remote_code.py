@@ -1,4 +1,4 @@
-"""Models saved with the code they run on, for whoever loads them without this package (`trust_remote_code=True`)."""
+"""Saves models with the code they run on, so that they load without this package (`trust_remote_code=True`)."""
 
 import os
 import shutil
@@ -39,7 +39,7 @@ def save_with_code(
 
     Args:
         model: the model.
-        folder: where to; made if need be. Other files in it are kept.
+        folder: the folder to save to, made if need be. Other files in it are kept.
         processor: the image processor of the model.
 
     Returns:
@@ -67,7 +67,7 @@ def add_code(folder: Path) -> list[Path]:
         The code files, as they lie in the folder.
     """
     copies = [Path(shutil.copy(file, folder)) for file in code_files()]
-    # the maps come last: a folder never promises code that is not there
+    # The entries that name the code are written last, so that a folder never promises code that is not there.
     _add(folder / CONFIG_NAME, auto_map=_MODEL_AUTO_MAP)
     if (folder / IMAGE_PROCESSOR_NAME).exists():
         _add(folder / IMAGE_PROCESSOR_NAME, auto_map=_PROCESSOR_AUTO_MAP)

@@ -1,4 +1,4 @@
-"""How fast a model is, measured: a few forward passes over one picture."""
+"""Measures how fast a model is by a few forward passes over one picture."""
 
 import statistics
 import time
@@ -13,12 +13,12 @@ from hf_detr.processing.image_processing import DetectionProcessing
 
 @dataclass(frozen=True)
 class Speed:
-    """A measured speed: what was run, and how many images a second.
+    """A measured speed, and the conditions under which it was measured.
 
     Attributes:
-        images_per_second: of the forward pass alone, one image at a time; from the median time.
-        height, width: of the image as the model saw it, in pixels.
-        dtype: of the weights, e.g. "float32".
+        images_per_second: the speed of the forward pass alone, one image at a time, from the median time.
+        height, width: the size of the image as the model saw it, in pixels.
+        dtype: the dtype of the weights, e.g. "float32".
         device: "cpu" with the number of threads, or the name of the accelerator.
         repetitions: the number of passes measured.
     """

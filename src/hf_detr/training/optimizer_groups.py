@@ -1,4 +1,4 @@
-"""Optimizer parameter groups: parts of a DETR model learn at their own rates."""
+"""Groups the parameters of a model for the optimizer, because parts of a DETR model learn at their own rates."""
 
 import logging
 from collections.abc import Mapping
@@ -21,13 +21,14 @@ def parameter_groups(
     Args:
         model: the model to train; parameters that need no gradient are left out.
         learning_rate: the base rate.
-        weight_decay: of the parameters.
-        multipliers: substring of a parameter's name -> factor on `learning_rate`. The first substring in the order
-            of the mapping that occurs in a name counts; names without one get factor 1.
+        weight_decay: the weight decay of the parameters.
+        multipliers: factors on `learning_rate`, each with a part of the names of its parameters. Where several parts
+            occur in a name, the first in the order of the mapping counts. A name in which none occurs gets factor 1.
         decay_biases_and_norms: whether parameters of one dimension decay too, as in published DETR models.
 
     Returns:
-        groups for a torch optimizer, one of factor 1 first: its rate is the one the Trainer reports.
+        groups for a torch optimizer. A group of factor 1 comes first, because the Trainer reports the rate of the
+        first.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, weight_decay): []}
     for name, parameter in model.named_parameters():

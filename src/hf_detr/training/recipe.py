@@ -1,4 +1,5 @@
-"""How to train a preset: from the size of the data and the machine to training arguments."""
+"""The recipe of a training run: it chooses the training arguments by the preset, the size of the data and the
+machine."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +17,9 @@ from .arguments import HfDetrTrainingArguments
 SMALL_PRESETS = ("tiny",)
 """Presets made to be trained from scratch on a CPU; all others start from a pretrained backbone."""
 EVALUATIONS = 10
-"""A run evaluates and saves about this many times,"""
+"""The number of evaluations and checkpoints that a run aims at."""
 LEAST_STEPS_PER_EVALUATION = 100
-"""but no more often than after this many steps."""
+"""The fewest optimizer steps between two evaluations, however short the run is."""
 SHORT_RUN = 20
 """Runs of this many passes over the data or fewer see most images too rarely to gain from varying them much."""
 
@@ -31,8 +32,8 @@ def default_image_size(preset: str) -> int:
 def default_augmentation(preset: str, args: HfDetrTrainingArguments, train_data: Dataset | IterableDataset) -> str:
     """Return the name in `AUGMENTATIONS` of the augmentation that suits a run.
 
-    A model that starts from nothing must first learn to see: with pictures varied as published it takes several times
-    as many steps. What starts from a pretrained backbone gets the published augmentation.
+    A model that starts from random weights takes several times as many steps when pictures are varied as published, so
+    it gets a lighter augmentation. A model that starts from a pretrained backbone gets the published one.
     """
     if preset not in SMALL_PRESETS:
         return "published"
@@ -46,9 +47,8 @@ def default_augmentation(preset: str, args: HfDetrTrainingArguments, train_data:
 
 
 def rhythm(num_train_images: int | None, epochs: int, steps: int | None, batch_size: int) -> tuple[int, int]:
-    """Return the optimizer steps of a pass over the data (or a tenth of `steps`) and those between evaluations.
-
-    Where there are passes, evaluations fall on their ends.
+    """Return the number of optimizer steps of a pass over the data, and the number of steps between evaluations.
+    Evaluations fall on the ends of passes. With `steps` given, a tenth of the run takes the place of a pass.
     """
     if steps is not None:
         steps_per_epoch = math.ceil(steps / EVALUATIONS)
@@ -94,9 +94,9 @@ def training_arguments(
         batch_size: images in a batch of each rank; 4 by default for the small presets and 2, the published number, for
             others.
         learning_rate: the base rate; by default 1e-3 for the small presets and the published 1e-4 for others.
-        seed: of everything random.
-        ema: evaluate and save a moving average of the weights.
-        report_to: experiment trackers, as `TrainingArguments` names them.
+        seed: the number that everything random is drawn with.
+        ema: whether a moving average of the weights is evaluated and saved.
+        report_to: the experiment trackers, as `TrainingArguments` names them.
 
     Raises:
         ValueError: a number is not positive.

@@ -1,4 +1,4 @@
-"""One training run, from a data folder to a model folder; `hf-detr train` and `hf-detr demo` are this."""
+"""One training run, from a data folder to a model folder, as `hf-detr train` and `hf-detr demo` run it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -149,7 +149,7 @@ def build_model(
             )
             resizing: dict[str, Any] = {"size": size} if size else {}
             image_processor = HfDetrImageProcessor.from_pretrained(options.model, **resizing)
-        if not changes:  # other fields may ask for weights that the model does not have
+        if not changes:  # with other fields the model may lack weights that it needs
             check_complete(options.model, found)
         return model, image_processor
 

@@ -1,4 +1,4 @@
-"""Fields of a model's configuration, set from the command line. Reading them loads neither torch nor transformers."""
+"""Reads fields of a model's configuration from the command line, without loading torch or transformers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """Read `NAME=VALUE` texts; values are JSON (`100`, `0.5`, `true`, `null`, `{"a": 1}`), anything else is a text.
 
     Raises:
-        ValueError: one has no name or no `=`, sets the classes, or sets what another one has set.
+        ValueError: a text has no name or no `=`, sets the classes, or sets a field that another text has set.
     """
     fields: dict[str, Any] = {}
     for setting in settings:

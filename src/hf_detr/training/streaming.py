@@ -1,4 +1,4 @@
-"""Training on a stream: rows that arrive one after the other, shuffled in a buffer and divided between the ranks."""
+"""Training on a stream, whose rows arrive one after the other, are shuffled in a buffer and divided among ranks."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -26,12 +26,12 @@ class TrainingStream(torch.utils.data.IterableDataset):
 
     Args:
         stream: rows of the schema of `hf_detr.data`, images undecoded.
-        seed: of the order.
-        buffer_size: rows that are shuffled at a time; shards are shuffled as a whole.
+        seed: the number that the order is drawn with.
+        buffer_size: the number of rows that are shuffled at a time; shards are shuffled as a whole.
         num_queries: the most objects of an image that the model can find.
-        rows_of_rank: the rows that this rank will train on.
-        batch_size: rows of a batch of this rank; loader workers take batches in turn.
-        rank, ranks: which of how many.
+        rows_of_rank: the number of rows that this rank will train on.
+        batch_size: the number of rows in a batch of this rank; loader workers take batches in turn.
+        rank, ranks: the number of this rank, and how many ranks there are.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class TrainingStream(torch.utils.data.IterableDataset):
         """Yield the rows of this worker.
 
         Raises:
-            DataError: there is none.
+            DataError: there is no row for this worker.
             ValueError: an image has more objects than the model has queries.
         """
         worker = get_worker_info()
@@ -87,7 +87,7 @@ def check_object_count(image_id: int, objects: dict[str, list], num_queries: int
     """Check that a model with `num_queries` queries can find all objects of an image.
 
     Raises:
-        ValueError: it has more objects than that, not counting crowd regions, which are no targets.
+        ValueError: the image has more objects than queries. Crowd regions do not count, because they are no targets.
     """
     found = len(objects["iscrowd"]) - sum(objects["iscrowd"])
     if found > num_queries:

@@ -1,4 +1,4 @@
-"""`transformers.Trainer` for DETR models."""
+"""The subclass of `transformers.Trainer` that trains and evaluates DETR models."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -39,20 +39,21 @@ class HfDetrTrainer(Trainer):
     - The loss of an optimizer step is normalised by the boxes of all its batches on all processes, so gradient
       accumulation and data parallelism change nothing but the time.
     - Parts of the model learn at their own rates (`config.learning_rate_multipliers`).
-    - Evaluation reports COCO metrics in original pixels; `per_class` holds the class table of the last one.
-    - A moving average of the weights is what is evaluated and saved, and what the model holds after training.
+    - Evaluation reports COCO metrics in original pixels; `per_class` holds the class table of the last evaluation.
+    - A moving average of the weights is evaluated and saved, and the model holds it after training.
     - A step whose loss or gradient is not finite leaves model and optimizer as they were.
     - A resumed run continues bit by bit, whatever the number of workers.
 
     Args:
         model: a model for object detection.
         args: the training arguments.
-        data_collator: rows of the training set -> batch; without it, a `DetectionCollator` that does not augment.
+        data_collator: makes a batch of rows of the training set; by default a `DetectionCollator` that does not
+            augment.
         train_dataset, eval_dataset: data sets in the schema of `hf_detr.data`; the training set may be a stream
             (`load_streaming_data`), which needs `args.max_steps` and is read and divided by `TrainingStream`.
         processing_class: the image processor; it is saved with the model.
         plain_data_collator: takes the place of `data_collator` in the last `args.plain_epochs_share` of the epochs.
-        eval_data_collator: rows of an evaluation set -> batch; without it, a `DetectionCollator`.
+        eval_data_collator: makes a batch of rows of an evaluation set; by default a `DetectionCollator`.
         compute_metrics: replaces COCO metrics. It gets (logits, pred_boxes) and labels for `unpack_labels`.
         **kwargs: passed to `Trainer`.
 
@@ -145,7 +146,7 @@ class HfDetrTrainer(Trainer):
             output = super().train(*args, **kwargs)
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         if self._evaluated_step != (best or self.state.global_step):
-            self._result = None  # that of other weights
+            self._result = None  # it belongs to other weights
         return output
 
     def get_train_dataloader(self) -> DataLoader:
@@ -238,7 +239,8 @@ class HfDetrTrainer(Trainer):
     ) -> tuple[list, Tensor]:
         """Return the batches of an optimizer step, and the numbers of boxes and of images that their losses share.
 
-        Those are counted over all processes and divided by the number of processes, whose gradients are averaged.
+        Both are counted over all processes and divided by the number of processes, because gradients are averaged over
+        them.
         """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         labels = [label for batch in batches for label in batch["labels"]]
@@ -397,7 +399,7 @@ class HfDetrTrainer(Trainer):
         """Write the model card, README.md in `args.output_dir`, from what is known of this run.
 
         Args:
-            **known: fields of `CardEvidence`, which go before what is found, for example `dataset_name` or `license`.
+            **known: fields of `CardEvidence` that replace what is found, for example `dataset_name` or `license`.
                 `push_to_hub` passes on what it is given; its `model_name` and `tags` are left out.
         """
         if not self.is_world_process_zero():
@@ -409,7 +411,7 @@ class HfDetrTrainer(Trainer):
 
 
 def _step_totals(batches: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Combine the terms of an optimizer step's batches: losses are shares to add up, all else is measured on each."""
+    """Combine the terms of an optimizer step's batches: losses are added up, everything else is averaged."""
     totals = {}
     for name in batches[0]:
         values = torch.stack([terms[name] for terms in batches])
@@ -421,7 +423,7 @@ def check_classes(dataset: Dataset, model_names: Sequence[str]) -> None:
     """Check that the labels of a model mean the classes of the data.
 
     Raises:
-        ValueError: they do not.
+        ValueError: the labels mean other classes, or the same classes in another order.
     """
     data_names = category_names(dataset)
     if not same_classes(model_names, data_names):
