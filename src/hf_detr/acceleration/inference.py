@@ -132,9 +132,8 @@ def optimize_for_inference(
     backbone = optimised.model.backbone
     convolves = is_convolutional(backbone.body)
     optimised.channels_last = convolves if channels_last is None else channels_last
-    optimised.removes_padding = (
-        convolves and not compile
-    )  # a patch size must divide an image; a compiler would begin anew for each shape
+    # Images cut into patches keep their padding, so that the patches fit; a compiler would begin anew for each shape.
+    optimised.removes_padding = convolves and not compile
     optimised.to(dtype)
     if optimised.channels_last:
         backbone.to(memory_format=torch.channels_last)

@@ -93,9 +93,8 @@ class PackedConv2d(Packed, nn.Conv2d):
             return torch.ops.mkldnn._convolution_pointwise(maps, *arguments, self.activation, [], "")
         add = torch.ops.mkldnn._convolution_pointwise_ if self.overwrites else torch.ops.mkldnn._convolution_pointwise
         first = (other, maps) if self.overwrites else (maps, other)
-        activation = (
-            (self.activation, [], "") if self.activation == "relu" else (None, [], None)
-        )  # these operators do not take "none"
+        # These operators take None in place of "none".
+        activation = (self.activation, [], "") if self.activation == "relu" else (None, [], None)
         return add.binary(*first, *arguments, "add", 1.0, *activation)
 
 
@@ -141,9 +140,10 @@ def pack(model: nn.Module) -> Undo:
 
 @torch.no_grad()
 def fuse_maps(body: nn.Module, num_channels: int) -> nn.Module:
-    """Return a backbone whose convolutions also compute the sum and the ReLU that follow them. The backbone is traced,
-    rewritten and compared with itself on a small picture. A backbone that cannot be traced, or that gives other maps
-    when rewritten, is returned as it is.
+    """Return a backbone whose convolutions also compute the sum and the ReLU that follow them.
+
+    The backbone is traced, rewritten and compared with itself on a small picture. A backbone that cannot be traced, or
+    that gives other maps when rewritten, is returned as it is.
     """
     picture = small_picture(body, num_channels)
     expected = body(picture)

@@ -105,9 +105,8 @@ class ConstantSelfAttention(nn.Module):
 
     def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(B, Q, D) states and positions → (update, weights or None), as in `SelfAttention`."""
-        config = (
-            self.attention.config
-        )  # the attention implementation may be switched, and decides whether there are weights
+        # The attention implementation may be switched, and it decides whether there are weights.
+        config = self.attention.config
         key = (states.dtype, states.device, config._attn_implementation)
         update, weights = self.constants.get(key, lambda: self.attention(states[:1], position[:1], mask))
         batch = len(states)

@@ -65,6 +65,7 @@ def last_complete_checkpoint(folder: Path) -> str | None:
 
 def save_model(options: RunOptions, trainer: HfDetrTrainer) -> None:
     """Write weights, configuration and image processor of a trained model. A folder with `config.json` has them all.
+
     The card of the model that is replaced is removed.
     """
     if trainer.is_world_process_zero():

@@ -22,6 +22,7 @@ TRACKERS = ("tensorboard", "trackio", "wandb")
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(ReadOptions):
     """The options of a training run. Where a value is None, the recipe chooses one (`training_arguments`).
+
     TensorBoard's files are in `output/tensorboard`. `command` is the command line that the model card quotes.
     """
 

@@ -48,6 +48,7 @@ def default_augmentation(preset: str, args: HfDetrTrainingArguments, train_data:
 
 def rhythm(num_train_images: int | None, epochs: int, steps: int | None, batch_size: int) -> tuple[int, int]:
     """Return the number of optimizer steps of a pass over the data, and the number of steps between evaluations.
+
     Evaluations fall on the ends of passes. With `steps` given, a tenth of the run takes the place of a pass.
     """
     if steps is not None:
