@@ -1,7 +1,7 @@
 """Lets oneDNN compute linear layers while a model trains on a CPU.
 
-PyTorch gives products in float32 to MKL. On processors that are not Intel's, MKL reaches three quarters of the speed of
-oneDNN. Convolutions go to oneDNN anyway.
+PyTorch gives products in float32 to MKL. On processors that are not Intel's, MKL reaches three quarters of the speed
+of oneDNN. Convolutions go to oneDNN anyway.
 """
 
 from contextlib import ExitStack
