@@ -26,6 +26,7 @@ def register(package: ModuleType) -> None:
     """Register the classes of `package`, which gives them as attributes, on demand."""
     FOREIGN.translate_config, FOREIGN.load = translate_foreign_config, load_foreign_weights
     register_post_import_hook(keep_freed_memory, f"{package.__name__}.processing.image_processing")
+    register_post_import_hook(tell_sahi_of_sigmoids, "sahi.models.huggingface")
     if any(name in sys.modules for name in _BUILT_FROM_TABLES):
         register_classes(package)
     else:
@@ -71,6 +72,27 @@ def keep_freed_memory(image_processing: ModuleType) -> None:
 
     for name in IMAGE_PROCESSORS.values():
         getattr(image_processing, name).allocation = staticmethod(freed_memory_is_kept)
+
+
+def tell_sahi_of_sigmoids(sahi: ModuleType) -> None:
+    """Let SAHI ask the configuration of our models whether their scores are sigmoids.
+
+    SAHI decides this by the name of the model's class, in the property `_uses_sigmoid_cls` of its detector, and would
+    take the softmax of a sigmoid model. Models of other types are left to SAHI. Where SAHI has no such property,
+    nothing is changed.
+    """
+    detector = getattr(sahi, "HuggingfaceDetectionModel", None)
+    by_name = getattr(detector, "_uses_sigmoid_cls", None)
+    if not isinstance(by_name, property):
+        return
+
+    def uses_sigmoid_cls(self: Any) -> bool:
+        config = getattr(self.model, "config", None)
+        if getattr(config, "model_type", None) == MODEL_TYPE:
+            return config.classification != "softmax"
+        return by_name.__get__(self)
+
+    detector._uses_sigmoid_cls = property(uses_sigmoid_cls)
 
 
 def register_classes(package: ModuleType) -> None:

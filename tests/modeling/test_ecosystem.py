@@ -140,6 +140,30 @@ def test_the_base_model_alone_loads_from_a_detector(tmp_path: Path):
     assert torch.equal(found.layer_logits[-1], detect(model)[0])
 
 
+@pytest.mark.parametrize("preset", ["detr-resnet-50", "tiny"])
+@pytest.mark.filterwarnings("ignore")  # tracing warns of every check of a shape, and the exporter of its age
+def test_the_exporter_of_onnx_that_traces(preset: str, tmp_path: Path):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+
+    class Tensors(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = tiny_model(preset)
+
+        def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+            outputs = self.model(pixel_values)
+            return outputs.logits, outputs.pred_boxes
+
+    pictures, model, file = images(1, 128, 160), Tensors(), tmp_path / "model.onnx"
+    with torch.no_grad():
+        own = model(pictures)
+        torch.onnx.export(model, (pictures,), file, dynamo=False, opset_version=17, input_names=["pixel_values"])
+    exported = onnxruntime.InferenceSession(file).run(None, {"pixel_values": pictures.numpy()})
+    for expected, found in zip(own, exported, strict=True):
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("preset", ["detr-resnet-50", "deformable-detr-resnet-50-refine", "dino-resnet-50-4scale"])
 def test_another_number_of_classes(preset: str, tmp_path: Path):
     """The class heads are new, with their published start; all else is kept."""

@@ -56,7 +56,8 @@ def generalised_box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> Tensor:
 
 def planar(boxes: Tensor) -> Tensor:
     """The same (..., 4) boxes, laid out in memory one coordinate after the other."""
-    return boxes.movedim(-1, 0).contiguous().movedim(0, -1)
+    last = boxes.ndim - 1  # counted from the front, because torch.onnx.export(dynamo=False) writes -1 as it stands
+    return boxes.movedim(last, 0).contiguous().movedim(0, last)
 
 
 def inverse_sigmoid(probabilities: Tensor, eps: float) -> Tensor:
