@@ -1,4 +1,4 @@
-"""`hf-detr bench`: our models and the detectors of others, measured one against the other, in turns."""
+"""The command `hf-detr bench`, which measures our models and the detectors of others against each other, in turns."""
 
 from .registry import Program, Suite
 
@@ -27,6 +27,6 @@ PRODUCT = Program(
         ),
     },
 )
-"""What users measure on their machine. Maintainers have a program of their own with more suites."""
+"""The suites that users measure on their machine. Maintainers have a program of their own with more suites."""
 
 __all__ = ["PRODUCT", "Program", "Suite"]

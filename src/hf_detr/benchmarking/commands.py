@@ -1,4 +1,4 @@
-"""The commands of a program that runs suites: one command a suite, `all` and `report`.
+"""Builds the commands of a program that runs suites: one command for each suite, `all` and `report`.
 
 Each command imports what it needs when it runs, so that the help of the program appears at once.
 """
@@ -20,7 +20,7 @@ from .registry import Program, Suite
 
 
 def bench_app(program: Program) -> typer.Typer:
-    """The command line of a program."""
+    """Return the command line of a program."""
     app = typer.Typer(help="Measure speed and memory against other detectors on this machine.", no_args_is_help=True)
     for name, suite in program.suites.items():
         add_suite(app, program, name, suite)
@@ -90,7 +90,7 @@ def show_record(path: Path, program: Program, page: Path | None) -> None:
 
 
 def record_path(folder: Path, suite: str, device: str) -> Path:
-    """The file of a record in a folder of records."""
+    """Return the file of a record in a folder of records."""
     return folder / f"speed_{suite}_{device}.json"
 
 

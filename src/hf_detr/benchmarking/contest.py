@@ -1,4 +1,4 @@
-"""Measuring several ways to do the same work, in turns."""
+"""Measures several ways to do the same work, which take turns."""
 
 import math
 import statistics
@@ -15,15 +15,15 @@ from .peaks import dtypes
 
 Lap = Callable[[str], None]
 Work = Callable[[Lap], Any]
-"""Does the work once. It may call its argument with the name of the part of the work that has just ended."""
+"""A function that does the work once. It may call its argument with the name of the part that has just ended."""
 
 WHOLE = ""
 ENOUGH_ROUNDS, ENOUGH_SECONDS = 3, 60.0
-"""After so many rounds that took so long together, a comparison is over, however many rounds were asked for."""
+"""A comparison ends after this many rounds and seconds, however many rounds were asked for."""
 
 
 class SkipContestant(Exception):
-    """A contestant cannot take part here, for instance because a package is not installed; says why."""
+    """A contestant cannot take part here, for instance because a package is not installed. The message says why."""
 
 
 class ExcusedError(Exception):
@@ -35,10 +35,12 @@ class Contestant:
     """One way to do the work of a comparison.
 
     Attributes:
-        name: unique within its comparison.
+        name: the name of the contestant, unique within its comparison.
         build: makes all that is needed (on `options.device`) and returns the work. It may raise `SkipContestant`.
-        dtype: of the arithmetic, by its name in torch; decides which peak of the machine it is held against.
-        count_flops: run the work once under torch's counter. It sees convolutions, matrix products and attention.
+        dtype: the dtype of the arithmetic, by its name in torch. It decides with which peak of the machine the
+            contestant is compared.
+        count_flops: whether the work is run once under torch's counter, which sees convolutions, matrix products and
+            attention.
     """
 
     name: str
@@ -52,9 +54,9 @@ class Comparison:
     """The same work done in several ways.
 
     Attributes:
-        name: unique within its suite.
-        contestants: in the order in which they take turns.
-        baseline: the name of the one that all are compared with.
+        name: the name of the comparison, unique within its suite.
+        contestants: the contestants, in the order in which they take turns.
+        baseline: the name of the contestant with which all others are compared.
         axis: for a curve, the name of what varies and its value here.
     """
 
@@ -74,7 +76,7 @@ class Entrant(Protocol):
         """Do the work once; return what `timed` does."""
 
     def findings(self) -> dict[str, Any]:
-        """Return what is known at the end besides times: `flops` and `peak_memory_mib`, or None for each."""
+        """Return `flops` and `peak_memory_mib`, each None where it is not known."""
 
     def leave(self) -> None:
         """End it."""
@@ -83,15 +85,15 @@ class Entrant(Protocol):
 def measure(
     comparison: Comparison, device: str, rounds: int, enter: Callable[[Contestant], Entrant]
 ) -> dict[str, Any]:
-    """Measure a comparison; a contestant that fails or is skipped is reported as such and stops nobody else.
+    """Measure a comparison. A contestant that fails or is skipped is reported as such, and the others go on.
 
-    Every round runs all contestants one after the other, so that a noisy machine slows them alike. What counts is the
+    Every round runs all contestants one after the other, so that a noisy machine slows them alike. The result is the
     ratio of the times within a round: its median, and its quartiles as the spread.
 
     Args:
-        comparison: what is compared.
+        comparison: the comparison to measure.
         device: "cpu" or "cuda".
-        rounds: how often each is measured at most.
+        rounds: how often each contestant is measured at most.
         enter: makes a contestant ready to take turns; see `entrants.py`.
     """
     reports: dict[str, dict[str, Any]] = {}
@@ -123,7 +125,7 @@ def measure(
 
 
 def attempt(entrants: dict[str, Entrant], name: str, reports: dict[str, dict], method: str) -> Any:
-    """Call a method of an entrant; one that fails leaves, gets its report, and returns None."""
+    """Call a method of an entrant. An entrant that fails leaves the contest and gets its report; None is returned."""
     try:
         return getattr(entrants[name], method)()
     except Exception as error:
@@ -180,7 +182,7 @@ def timed(work: Work, device: str) -> dict[str, float]:
 
 
 def statistics_of(laps: list[dict[str, float]], baseline: list[dict[str, float]] | None) -> dict[str, Any]:
-    """Medians and quartiles over rounds: of the seconds, and against the baseline of the same round."""
+    """Return medians and quartiles over rounds, of the seconds and of the ratio to the baseline of the same round."""
     whole = [lap[WHOLE] for lap in laps]
     result = {
         "seconds": statistics.median(whole),
@@ -207,26 +209,26 @@ def quartiles(values: Sequence[float]) -> tuple[float, float]:
 
 
 def count_flops(work: Work) -> int:
-    """Operations of the convolutions, matrix products and attention; a multiplication and an addition are two."""
+    """Return the operations of convolutions, matrix products and attention; a multiply and an add are two."""
     with FlopCounterMode(display=False, custom_mapping=packed_operators()) as counter:
         work(lambda name: None)
     return counter.get_total_flops()
 
 
 def packed_operators() -> dict[Any, Callable[..., int]]:
-    """What torch does not count by itself: the layers of optimised models (see acceleration/onednn_packing.py)."""
+    """Return counters of operators that torch does not count: the packed layers of acceleration/onednn_packing.py."""
     names = ("_linear_pointwise", "_convolution_pointwise", "_convolution_pointwise_")
     return {getattr(torch.ops.mkldnn, name): packed_flops for name in names if hasattr(torch.ops.mkldnn, name)}
 
 
 def packed_flops(*shapes: Any, out_shape: torch.Size, **options: Any) -> int:
-    """Each output is a sum over all but the first dimension of the weights; they stand before the bias or None."""
+    """Return the operations of a packed layer: each output sums over all dimensions but the first of the weights."""
     leading = list(takewhile(lambda shape: isinstance(shape, torch.Size) and len(shape) > 1, shapes))
     return 2 * math.prod(out_shape) * math.prod(leading[-1][1:])
 
 
 def excuse(error: Exception) -> dict[str, str]:
-    """Why a contestant has no time: one line."""
+    """Return in one line why a contestant has no time."""
     if isinstance(error, ExcusedError):
         return error.args[0]
     text = " ".join(str(error).split())[:300]

@@ -1,8 +1,8 @@
-"""Contestants that take turns, each in a process of its own.
+"""Runs contestants that take turns, each in a process of its own.
 
-In one process the first contestants decide how the last ones fare: what they leave in the allocator of glibc spares
-later ones the page faults that a program of its own has. The detectors of transformers were 1.4 times as fast after
-ours as in a fresh process.
+In one process the first contestants change the times of later ones: memory that they leave in the allocator of glibc
+spares the later ones page faults, which they would have in a program of their own. The detectors of transformers were
+1.4 times as fast after ours as in a fresh process.
 """
 
 import multiprocessing
@@ -22,7 +22,7 @@ _STATUS = Path("/proc/self/status")
 
 
 class InThisProcess:
-    """A contestant that shares the process of those who measure: for quick looks and tests."""
+    """A contestant that runs in the process that measures it, for quick looks and tests."""
 
     def __init__(self, contestant: Contestant, device: str):
         self.contestant, self.device = contestant, device
@@ -40,7 +40,7 @@ class InThisProcess:
         return timed(self.work, self.device)
 
     def findings(self) -> dict[str, Any]:
-        """See `Entrant`; the memory would be that of others as well."""
+        """See `Entrant`. The memory is not reported, because other contestants share the process."""
         return {"flops": count_flops(self.work) if self.contestant.count_flops else None, "peak_memory_mib": None}
 
     def leave(self) -> None:
@@ -51,8 +51,8 @@ class InThisProcess:
 class Alone(InThisProcess):
     """A contestant that has its process to itself, and so can say what memory it needs.
 
-    `peak_memory_mib` is what the `process` held at most, of which `work` came on top of what it held when everything
-    was built; on CUDA that of the device as PyTorch allocates it.
+    `peak_memory_mib` has two values: the most memory that the `process` held, and the part of it that `work` added
+    after everything was built. On CUDA it is memory of the device, as PyTorch allocates it.
     """
 
     def findings(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class InOwnProcess:
 
 
 def serve(pipe: Connection, suite: Suite, comparison: str, contestant: str, options: BenchOptions) -> None:
-    """Answer until nobody asks any more."""
+    """Answer questions until the other end of the pipe is closed."""
     torch.set_num_threads(options.threads)
     found = suite.find(comparison, options)
     alone = Alone(next(entry for entry in found.contestants if entry.name == contestant), options.device)

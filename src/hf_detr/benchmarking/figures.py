@@ -1,4 +1,4 @@
-"""Figures of the records of suites."""
+"""Draws figures of the records of suites."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ OURS, OTHERS = "#1f6fb2", "#b9bec4"
 
 
 def plot(record: Record, path: Path) -> None:
-    """Draw a record: curves where something varies, else bars of the ratios. Nothing is drawn of an empty one."""
+    """Draw a record: curves where something varies, else bars of the ratios. Nothing is drawn of an empty record."""
     figure = plot_curves(record) if curves(record) else plot_ratios(record)
     if figure is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,7 +23,7 @@ def plot(record: Record, path: Path) -> None:
 
 
 def plot_ratios(record: Record) -> Figure | None:
-    """How many times as fast as its baseline each contestant is, with quartiles; one panel a comparison."""
+    """Draw how many times as fast as its baseline each contestant is, with quartiles, a panel for each comparison."""
     panels = [
         (comparison, [entry for entry in comparison["contestants"] if "times_as_fast" in entry])
         for comparison in record["comparisons"]
@@ -41,7 +41,7 @@ def plot_ratios(record: Record) -> Figure | None:
 
 
 def draw_bars(panel: Axes, comparison: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> None:
-    """One bar a contestant, ours in colour."""
+    """Draw one bar for each contestant, ours in colour."""
     ratios = [entry["times_as_fast"] for entry in entries]
     spread = [
         [max(0.0, ratio - entry["times_as_fast_quartiles"][0]) for ratio, entry in zip(ratios, entries, strict=True)],
@@ -59,7 +59,7 @@ def draw_bars(panel: Axes, comparison: Mapping[str, Any], entries: Sequence[Mapp
 
 
 def plot_curves(record: Record) -> Figure:
-    """Time, and memory where it was measured, against what varies; both axes logarithmic."""
+    """Draw time, and memory where it was measured, against what varies, on logarithmic axes."""
     found = curves(record)
     axes_names = list(dict.fromkeys(axis for axis, _ in found))
     figure = Figure(figsize=(4.4 * len(axes_names), 7), layout="constrained")

@@ -1,4 +1,4 @@
-"""Forward passes as contestants: our models in their forms, and those of others."""
+"""Makes contestants of forward passes: of our models, plain and optimised, and of the models of others."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,17 +25,17 @@ QUICK_SIZE = (256, 256)  # the least that gives four levels as many tokens as th
 
 
 def sizes(options: BenchOptions) -> tuple[tuple[int, int], ...]:
-    """Heights and widths of a suite on images."""
+    """Return the heights and widths of a suite on images."""
     return (QUICK_SIZE,) if options.quick else FULL_SIZES
 
 
 def our_model(preset: str, **overrides: Any) -> HfDetrForObjectDetection:
-    """A model of a preset, at random weights."""
+    """Return a model of a preset, with random weights."""
     return HfDetrForObjectDetection(HfDetrConfig.from_preset(preset, **overrides))
 
 
 def pixels_of(shape: Shape, device: str, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(images, 3, height, width) of normal noise, as normalised pictures are."""
+    """Return normal noise (images, 3, height, width), which is distributed like normalised pictures."""
     images, height, width = shape
     noise = torch.randn(images, 3, height, width, generator=torch.Generator().manual_seed(0))
     return noise.to(device=device, dtype=dtype)
@@ -50,7 +50,7 @@ def forward_contestant(
     dtype: str = "float32",
     count_flops: bool = False,
 ) -> Contestant:
-    """A model in evaluation mode on a batch, without gradients."""
+    """Return a contestant that runs a model in evaluation mode on a batch, without gradients."""
 
     def build() -> Work:
         torch.manual_seed(0)
@@ -67,7 +67,7 @@ def forward_contestant(
 
 
 def our_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
-    """Our model plain and optimised; in bfloat16; compiled, if that is asked for."""
+    """Yield our model plain and optimised, in bfloat16 and, if that is asked for, compiled."""
 
     def plain() -> nn.Module:
         return our_model(preset)
@@ -85,7 +85,7 @@ def our_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Cont
 
 
 def optimised_bfloat16(name: str, make: Callable[[], nn.Module], shape: Shape, options: BenchOptions) -> Contestant:
-    """An optimised model in bfloat16: it takes float32 pixels and converts by itself what should be converted."""
+    """Return a contestant that is optimised in bfloat16. It takes pixels in float32 and converts them by itself."""
 
     def build() -> Work:
         torch.manual_seed(0)
@@ -101,7 +101,7 @@ def optimised_bfloat16(name: str, make: Callable[[], nn.Module], shape: Shape, o
 
 
 def keeping(build: Callable[[], Work]) -> Work:
-    """Work whose memory stays with the process, as our optimised models and our trainer have it."""
+    """Return work whose freed memory stays with the process, as in our optimised models and our trainer."""
     work = build()
 
     def kept(lap: Lap) -> Any:
@@ -112,13 +112,13 @@ def keeping(build: Callable[[], Work]) -> Work:
 
 
 def openvino_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
-    """Our model run by OpenVINO, where it is installed, in each precision."""
+    """Yield our model run by OpenVINO, where it is installed, in each precision."""
     for name, dtype, precision in (("OpenVINO", "float32", "f32"), ("OpenVINO, bfloat16", "bfloat16", "bf16")):
         yield Contestant(name, partial(openvino_work, preset, shape, options.threads, precision), dtype)
 
 
 def openvino_work(preset: str, shape: Shape, threads: int, precision: str) -> Work:
-    """One request of the compiled network at a fixed shape.
+    """Return one request of the compiled network at a fixed shape.
 
     Raises:
         SkipContestant: OpenVINO is not installed.
@@ -153,7 +153,7 @@ class Outputs(nn.Module):
 
 
 def their_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Contestant]:
-    """The same architecture in transformers, or the nearest; its name says what it is."""
+    """Yield the same architecture in transformers, or the nearest one; its name says which it is."""
 
     def make() -> nn.Module:
         return counterpart(preset, nearest=True)

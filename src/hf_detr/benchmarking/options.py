@@ -1,4 +1,4 @@
-"""What a measurement is asked for: the options of `hf-detr bench` and of the program for maintainers."""
+"""The options of `hf-detr bench` and of the program for maintainers."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -11,7 +11,7 @@ RESULTS = Path("bench-results")
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What every suite of a program is measured under."""
+    """The conditions under which every suite of a program is measured."""
 
     quick: bool = option(
         "Measure small sizes in few rounds, to see that everything runs. The numbers mean little.",
@@ -26,7 +26,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions(Conditions):
-    """What one suite is asked for. Where `presets`, `batches` or `rounds` is None, the suite chooses."""
+    """The options of one suite. Where `presets`, `batches` or `rounds` is None, the suite chooses."""
 
     presets: tuple[str, ...] | None = option(
         "Measure this preset only. The option may be repeated.", "--preset", default=None
@@ -41,7 +41,7 @@ class BenchOptions(Conditions):
 
 @dataclass(frozen=True, kw_only=True)
 class SuiteCommand(BenchOptions):
-    """What the command of one suite is asked for."""
+    """The options of the command of one suite."""
 
     output: Path | None = option("The JSON file to write. A figure is drawn beside it.", default=None)
 
@@ -52,14 +52,14 @@ class SuiteCommand(BenchOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AllCommand(Conditions):
-    """What the command that runs every suite is asked for."""
+    """The options of the command that runs every suite."""
 
     output: Path = option("The folder of the JSON files.", default=RESULTS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportCommand:
-    """What the command that shows records is asked for."""
+    """The options of the command that shows records."""
 
     records: tuple[Path, ...] | None = argument(
         f"JSON files that suites have written. Without any, those in {RESULTS}/ are shown.", default=None

@@ -1,4 +1,4 @@
-"""The most arithmetic that this machine does in a second: the ceiling that measured models are held against."""
+"""Measures the most arithmetic that this machine does in a second, with which measured models are compared."""
 
 import time
 from collections.abc import Callable
@@ -11,13 +11,13 @@ from hf_detr.acceleration.dtypes import is_fast_with_bfloat16
 
 
 def dtypes(device: str) -> tuple[str, ...]:
-    """What is worth measuring here: bfloat16 is hundreds of times slower where there are no instructions for it."""
+    """Return the dtypes worth measuring here. Without instructions for bfloat16 it is hundreds of times slower."""
     fast = is_fast_with_bfloat16(torch.device(device))
     return ("float32", "bfloat16") if fast else ("float32",)
 
 
 def peaks(device: str, quick: bool) -> dict[str, dict[str, float]]:
-    """The most GFLOP/s seen in a large matrix product and in a large 3 x 3 convolution, by dtype."""
+    """Return by dtype the most GFLOP/s seen in a large matrix product and in a large 3 x 3 convolution."""
     return {
         dtype: {
             "matrix_product": matrix_product_peak(getattr(torch, dtype), device, 256 if quick else 2048),
@@ -28,13 +28,13 @@ def peaks(device: str, quick: bool) -> dict[str, dict[str, float]]:
 
 
 def matrix_product_peak(dtype: torch.dtype, device: str, size: int) -> float:
-    """GFLOP/s of the best of ten products of square matrices."""
+    """Return the GFLOP/s of the best of ten products of square matrices."""
     left, right = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
     return 2 * size**3 / fastest(lambda: left @ right, device) / 1e9
 
 
 def convolution_peak(dtype: torch.dtype, device: str, side: int, channels: int = 128) -> float:
-    """GFLOP/s of the best of ten convolutions with weights in the layout that the library likes best."""
+    """Return the GFLOP/s of the best of ten convolutions, with weights in the layout that suits the library best."""
     convolution = torch.nn.Conv2d(channels, channels, 3, padding=1, bias=False)
     convolution = convolution.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
     pixels = torch.randn(1, channels, side, side, dtype=dtype, device=device).to(memory_format=torch.channels_last)
@@ -44,7 +44,7 @@ def convolution_peak(dtype: torch.dtype, device: str, side: int, channels: int =
 
 @torch.no_grad()
 def fastest(work: Callable[[], Any], device: str, repeats: int = 10) -> float:
-    """Seconds of the fastest of some runs, after two that warm up."""
+    """Return the seconds of the fastest of some runs, after two runs that warm up."""
     seconds = []
     for _ in range(2 + repeats):
         if device == "cuda":

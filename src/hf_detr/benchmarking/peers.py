@@ -1,6 +1,6 @@
-"""The detectors of others, from random weights, in the published sizes.
+"""Builds the detectors of others with random weights, in the published sizes.
 
-Every function imports what it builds: a package that is missing stops nobody else.
+Every function imports what it builds, so that a missing package leaves out only its own detectors.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from .contest import SkipContestant
 
 NUM_LABELS = 91
 
-# Our preset → class of transformers with the same architecture, and how its defaults differ. DN-DETR detects as
+# To our presets the class of transformers with the same architecture, and how its defaults differ. DN-DETR detects as
 # DAB-DETR does. Where transformers has no such model there is no row.
 COUNTERPARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "detr-resnet-50": ("Detr", {}),
@@ -31,7 +31,7 @@ COUNTERPARTS: dict[str, tuple[str, dict[str, Any]]] = {
     "deformable-detr-resnet-50-refine": ("DeformableDetr", {"with_box_refine": True}),
     "deformable-detr-resnet-50-two-stage": ("DeformableDetr", {"with_box_refine": True, "two_stage": True}),
 }
-# For presets without a counterpart, the nearest that transformers has: the same encoder and as many queries.
+# To presets without a counterpart the nearest model that transformers has: the same encoder and as many queries.
 NEAREST: dict[str, tuple[str, dict[str, Any]]] = {
     "dab-deformable-detr-resnet-50": ("DeformableDetr", {"with_box_refine": True}),
     "dn-deformable-detr-resnet-50": ("DeformableDetr", {"with_box_refine": True}),
@@ -51,7 +51,7 @@ TORCHVISION = {
 
 
 def counterpart(preset: str, *, nearest: bool = False, **overrides: Any) -> nn.Module:
-    """The model of transformers with the architecture of a preset, or the nearest one.
+    """Return the model of transformers with the architecture of a preset, or the nearest one.
 
     Raises:
         SkipContestant: transformers has none.
@@ -64,14 +64,14 @@ def counterpart(preset: str, *, nearest: bool = False, **overrides: Any) -> nn.M
 
 
 def transformers_model(kind: str, **differences: Any) -> nn.Module:
-    """A detector of transformers at random weights, with its defaults but for the differences."""
+    """Return a detector of transformers with random weights, and with its defaults except for the differences."""
     transformers = import_module("transformers")
     config = getattr(transformers, f"{kind}Config")(num_labels=NUM_LABELS, **timm_backbone(kind, differences))
     return getattr(transformers, f"{kind}ForObjectDetection")(config)
 
 
 def timm_backbone(kind: str, differences: dict[str, Any]) -> dict[str, Any]:
-    """The differences, with the name of a ResNet written out as these configurations take it."""
+    """Return the differences, with the name of a ResNet written out as these configurations take it."""
     if "backbone" not in differences:
         return differences
     others = {name: value for name, value in differences.items() if name != "backbone"}
@@ -88,23 +88,23 @@ def timm_backbone(kind: str, differences: dict[str, Any]) -> dict[str, Any]:
 
 
 def transformers_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
-    """The forward pass as its users call it: with the mask of real pixels, which is all ones here."""
+    """Return the forward pass as its users call it: with the mask of real pixels, which is all ones here."""
     mask = torch.ones(len(pixels), *pixels.shape[2:], dtype=torch.int64, device=pixels.device)
     return lambda: model(pixel_values=pixels, pixel_mask=mask)
 
 
 def torchvision_model(name: str) -> nn.Module:
-    """A detector of torchvision that takes its images as they are.
+    """Return a detector of torchvision that takes its images as they are.
 
-    At random weights nearly all scores are alike, so that everything passes the thresholds or nothing does; thresholds
-    and numbers of boxes are the defaults.
+    With random weights nearly all scores are alike, so that either everything passes the thresholds or nothing does.
+    Thresholds and numbers of boxes are the defaults.
     """
     detection = import_module("torchvision.models.detection")
     return getattr(detection, name)(weights=None, weights_backbone=None)
 
 
 def torchvision_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
-    """The forward pass at the size of the images: its own resizing leaves them as they are."""
+    """Return the forward pass at the size of the images, which its own resizing leaves as they are."""
     height, width = pixels.shape[2:]
     transform: Any = model.transform  # of torchvision, which has no types
     if getattr(transform, "fixed_size", None) is None:
@@ -114,13 +114,13 @@ def torchvision_forward(model: nn.Module, pixels: Tensor) -> Callable[[], Any]:
 
 
 def yolo_model() -> nn.Module:
-    """YOLOv8n of ultralytics, the network without its non-maximum suppression."""
+    """Return YOLOv8n of ultralytics, the network without its non-maximum suppression."""
     require("ultralytics")
     return import_module("ultralytics").YOLO("yolov8n.yaml").model
 
 
 def rf_detr_model() -> nn.Module:
-    """RF-DETR M, without weights."""
+    """Return RF-DETR M with random weights."""
     require("rfdetr")
     return import_module("rfdetr").RFDETRMedium(pretrain_weights=None).model.model
 

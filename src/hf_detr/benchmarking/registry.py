@@ -1,4 +1,4 @@
-"""Suites by name, and the comparisons they make.
+"""Finds suites by name, and the comparisons that they make.
 
 A suite is a module with `comparisons(options) -> Iterator[Comparison]`. A program is a command line that runs suites.
 """
@@ -26,11 +26,11 @@ class Suite:
     description: str
 
     def comparisons(self, options: "BenchOptions") -> Iterator["Comparison"]:
-        """The comparisons of the suite; nothing is built before it is measured."""
+        """Return the comparisons of the suite. Nothing is built before it is measured."""
         return import_module(self.module).comparisons(options)
 
     def find(self, name: str, options: "BenchOptions") -> "Comparison":
-        """The comparison with a name."""
+        """Return the comparison with a name."""
         return next(comparison for comparison in self.comparisons(options) if comparison.name == name)
 
 
@@ -49,7 +49,7 @@ class Program:
     suites: Mapping[str, Suite]
 
     def suite(self, name: str) -> Suite:
-        """The suite with a name.
+        """Return the suite with a name.
 
         Raises:
             ValueError: this program has no such suite.

@@ -1,4 +1,4 @@
-"""What is made of the records of suites: JSON files, tables, a figure, and sections of a page."""
+"""Turns the records of suites into JSON files, tables, a figure and sections of a page."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from math import log
@@ -28,12 +28,12 @@ def read_record(path: Path, program: Program) -> Record:
 
 
 def rows(comparison: Mapping[str, Any], peaks: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
-    """One row a contestant, in the order of `COLUMNS`; what was not measured is a dash."""
+    """Return one row for each contestant, in the order of `COLUMNS`, with a dash for what was not measured."""
     return [row(contestant, comparison["baseline"], peaks) for contestant in comparison["contestants"]]
 
 
 def row(contestant: Mapping[str, Any], baseline: str, peaks: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """The cells of one contestant; why it has no time stands in place of the time."""
+    """Return the cells of one contestant. The reason why it has no time stands in place of the time."""
     name = contestant["name"]
     for excuse in ("skipped", "failed"):
         if excuse in contestant:
@@ -48,12 +48,12 @@ def row(contestant: Mapping[str, Any], baseline: str, peaks: Mapping[str, Mappin
 
 
 def show_seconds(seconds: float) -> str:
-    """Seconds with three figures, in milliseconds below one."""
+    """Return a time with three figures, in milliseconds below one second."""
     return f"{seconds:.3g} s" if seconds >= 1 else f"{1e3 * seconds:.3g} ms"
 
 
 def show_ratio(contestant: Mapping[str, Any]) -> str:
-    """How many times as fast as the baseline: median (lower to upper quartile)."""
+    """Return how many times as fast as the baseline a contestant is: median (lower to upper quartile)."""
     if "times_as_fast" not in contestant:
         return "-"
     lower, upper = contestant["times_as_fast_quartiles"]
@@ -61,7 +61,7 @@ def show_ratio(contestant: Mapping[str, Any]) -> str:
 
 
 def show_flops(contestant: Mapping[str, Any], peaks: Mapping[str, Mapping[str, float]]) -> tuple[str, str]:
-    """GFLOP/s, and their share of the larger peak of the machine in that dtype."""
+    """Return the GFLOP/s, and their share of the larger peak of the machine in that dtype."""
     if not contestant.get("flops"):
         return "-", "-"
     speed = contestant["flops"] / contestant["seconds"] / 1e9
@@ -69,13 +69,13 @@ def show_flops(contestant: Mapping[str, Any], peaks: Mapping[str, Mapping[str, f
 
 
 def show_memory(contestant: Mapping[str, Any]) -> str:
-    """The most that a process held with this alone, and what the work added to its weights."""
+    """Return the most memory that the process of a contestant held, and the part that the work added."""
     memory = contestant.get("peak_memory_mib")
     return f"{memory['process']:.0f} MiB (work {memory['work']:.0f})" if memory else "-"
 
 
 def show_parts(comparison: Mapping[str, Any]) -> list[str]:
-    """A line for each contestant whose work has parts."""
+    """Return a line for each contestant whose work has parts."""
     return [
         f"{contestant['name']}: "
         + ", ".join(f"{name} {show_seconds(seconds)}" for name, seconds in contestant["parts"].items())
@@ -85,7 +85,7 @@ def show_parts(comparison: Mapping[str, Any]) -> list[str]:
 
 
 def show_conditions(record: Record) -> str:
-    """Machine, versions and settings of a run in one paragraph."""
+    """Return machine, versions and settings of a run in one paragraph."""
     options, peaks = record["options"], record["peaks"]
     best = "; ".join(
         f"{dtype} {figures['matrix_product']:.3g} in matrix products, {figures['convolution']:.3g} in convolutions"
@@ -103,7 +103,7 @@ def show_conditions(record: Record) -> str:
 
 
 def section(record: Record, program: Program, figure: str | None = None) -> str:
-    """A record in Markdown, with a link to its figure if there is one."""
+    """Return a record in Markdown, with a link to its figure if there is one."""
     description = program.suites[record["suite"]].description
     parts = [description, f"`{command(record, program)}`", show_conditions(record)]
     points: list[list[str]] = []  # of curves, for one table
@@ -123,7 +123,7 @@ def section(record: Record, program: Program, figure: str | None = None) -> str:
 
 
 def command(record: Record, program: Program) -> str:
-    """The command that makes such a record again."""
+    """Return the command that makes such a record again."""
     options = record["options"]
     words = [program.name, record["suite"].replace("_", "-"), f"--threads {options['threads']}"]
     words += [f"--device {options['device']}", f"--rounds {options['rounds']}"]
@@ -133,7 +133,7 @@ def command(record: Record, program: Program) -> str:
 
 
 def lost(record: Record) -> list[str]:
-    """Peers that were faster than all forms of ours in their dtype."""
+    """Return the peers that were faster than all forms of our model in their dtype."""
     found = []
     for comparison in record["comparisons"]:
         measured = [entry for entry in comparison["contestants"] if "seconds" in entry]
@@ -149,7 +149,7 @@ def lost(record: Record) -> list[str]:
 
 
 def curves(record: Record) -> dict[tuple[str, str], list[tuple[float, Mapping[str, Any]]]]:
-    """(what varies, contestant) to its points; the model belongs to the name of the contestant."""
+    """Return the points of each curve, by what varies and by the name of the contestant, which holds the model."""
     found: dict[tuple[str, str], list[tuple[float, Mapping[str, Any]]]] = {}
     for comparison in record["comparisons"]:
         if comparison["axis"] is None:
@@ -163,7 +163,7 @@ def curves(record: Record) -> dict[tuple[str, str], list[tuple[float, Mapping[st
 
 
 def growth_lines(record: Record) -> list[str]:
-    """The exponent of each curve between its last two points: 1 is linear, 2 quadratic."""
+    """Return the exponent of each curve between its last two points: 1 is linear, 2 quadratic."""
     lines = []
     for (axis, label), points in curves(record).items():
         if len(points) > 1:

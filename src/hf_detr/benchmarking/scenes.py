@@ -1,4 +1,4 @@
-"""Random pictures and objects, the same for all contestants."""
+"""Makes random pictures and objects, the same for all contestants."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def random_labels(batch: int, objects: int, num_labels: int, device: str, seed: int = 0) -> list[dict[str, Tensor]]:
-    """Labels of a batch: `class_labels` (objects,), `boxes` (objects, 4) normalised cxcywh inside of the image."""
+    """Return labels of a batch: `class_labels` (objects,), `boxes` (objects, 4) normalised cxcywh inside the image."""
     generator = torch.Generator().manual_seed(seed)
     labels = []
     for index in range(batch):
@@ -23,7 +23,7 @@ def random_labels(batch: int, objects: int, num_labels: int, device: str, seed: 
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Smooth colours with some noise: what JPEG files hold."""
+    """Return a picture of smooth colours with some noise, as JPEG files hold them."""
     random = np.random.default_rng(seed)
     coarse = Image.fromarray(random.integers(0, 256, (12, 16, 3), dtype=np.uint8)).resize((width, height))
     noise = random.integers(-8, 9, (height, width, 3))

@@ -1,4 +1,4 @@
-"""Detectors of every kind on one image: how ours compare with what else there is."""
+"""The suite that measures detectors of every kind on one image, to compare ours with all others."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -24,7 +24,7 @@ PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50", "dino-resnet-50-4scale
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """All detectors in turn on one image of 640 x 640; they have their published sizes, which differ."""
+    """Yield all detectors in turn on one image of 640 x 640. Each has its published size, and the sizes differ."""
     height, width = QUICK_SIZE if options.quick else (640, 640)
     shape = (1, height, width)
     contestants: list[Contestant] = []
@@ -48,10 +48,10 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def pixels_only(model: torch.nn.Module, pixels: Tensor) -> Callable[[], object]:
-    """The forward pass of models without padding."""
+    """Return the forward pass of models without padding."""
     return lambda: model(pixel_values=pixels)
 
 
 def positional(model: torch.nn.Module, pixels: Tensor) -> Callable[[], object]:
-    """The forward pass of a module that takes pixels."""
+    """Return the forward pass of a module that takes pixels."""
     return lambda: model(pixels)

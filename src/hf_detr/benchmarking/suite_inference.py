@@ -1,4 +1,4 @@
-"""Forward passes of the presets."""
+"""The suite that measures forward passes of the presets."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from .models import forward_contestant, openvino_forms, our_forms, our_model, si
 from .options import BenchOptions
 from .peers import COUNTERPARTS, NEAREST
 
-# One of each architecture; the others differ in depth or resolution, and can be asked for.
+# One preset of each architecture. The others differ in depth or resolution, and can be asked for.
 PRESETS = (
     "detr-resnet-50",
     "conditional-detr-resnet-50",
@@ -25,7 +25,7 @@ BATCHES = (1, 8)
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """Each preset at each size, one image and a batch. Presets without a peer are compared with their plain form."""
+    """Yield each preset at each size, on one image and on a batch. Presets without a peer meet their plain form."""
     presets = options.presets or (QUICK_PRESETS if options.quick else PRESETS)
     for preset in presets:
         for height, width in sizes(options):
@@ -39,7 +39,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
                 if options.device == "cpu":
                     contestants += openvino_forms(preset, shape, options)
                 if preset.startswith("dino-resnet-50"):
-                    # what DINO should cost at most: our two-stage Deformable DETR of the same size
+                    # DINO should cost no more than our two-stage Deformable DETR of the same size.
                     contestants.append(
                         forward_contestant("hf_detr deformable of this size", as_large_as_dino, shape, options)
                     )
@@ -48,7 +48,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def as_large_as_dino() -> nn.Module:
-    """Our two-stage Deformable DETR with the queries and the feed-forward layers of DINO."""
+    """Return our two-stage Deformable DETR with the queries and the feed-forward layers of DINO."""
     dino = HfDetrConfig.from_preset("dino-resnet-50-4scale")
     sizes_of_dino = {name: getattr(dino, name) for name in ("num_queries", "encoder_ffn_dim", "decoder_ffn_dim")}
     return our_model("deformable-detr-resnet-50-two-stage", **sizes_of_dino)

@@ -1,4 +1,4 @@
-"""Images of different sizes: one by one, padded to one batch, and as our optimised models take such a batch."""
+"""The suite that measures images of different sizes: one by one, and as one padded batch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +20,7 @@ QUICK_SIZES = ((64, 96), (96, 64), (64, 96))
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """The same images, by the same model in each way, and by transformers' padded."""
+    """Yield the same images through the same model in each way, and padded through the model of transformers."""
     sizes = QUICK_SIZES if options.quick else SIZES
     for preset in options.presets or PRESETS:
         ours = partial(our_model, preset)
@@ -44,13 +44,13 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def pictures(sizes: tuple[tuple[int, int], ...], device: str) -> list[Tensor]:
-    """(3, height, width) of normal noise."""
+    """Return images (3, height, width) of normal noise."""
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(3, *size, generator=generator).to(device) for size in sizes]
 
 
 def singly(make: Callable[[], nn.Module], sizes: tuple[tuple[int, int], ...], device: str) -> Work:
-    """Each image alone, with the mask that an image processor makes of it."""
+    """Return the work of running each image alone, with the mask that an image processor makes of it."""
     model = make().eval().to(device)
     batches = [
         {"pixel_values": picture[None], "pixel_mask": torch.ones(1, *picture.shape[1:], dtype=torch.int64).to(device)}
@@ -66,7 +66,7 @@ def singly(make: Callable[[], nn.Module], sizes: tuple[tuple[int, int], ...], de
 
 
 def padded(make: Callable[[], nn.Module], sizes: tuple[tuple[int, int], ...], device: str) -> Work:
-    """All images padded at the right and below, in one call."""
+    """Return the work of running all images in one call, padded at the right and below."""
     model = make().eval().to(device)
     height, width = (max(sides) for sides in zip(*sizes, strict=True))
     pixel_values = torch.zeros(len(sizes), 3, height, width, device=device)

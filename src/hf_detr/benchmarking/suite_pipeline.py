@@ -1,4 +1,4 @@
-"""From a JPEG file to detections, as users run it."""
+"""The suite that measures the way from a JPEG file to detections, as users run it."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,10 +25,10 @@ PRESETS = ("detr-resnet-50", "deformable-detr-resnet-50")
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """One JPEG of 640 x 480 through `transformers.pipeline`, at shortest edge 800; when quick, 64.
+    """Yield one JPEG of 640 x 480 through `transformers.pipeline`, at a shortest edge of 800, or of 64 when quick.
 
-    The second comparison leaves the network out: a stand-in returns what it once returned, so what is left is reading
-    the file, the image processor, and what is made of the outputs.
+    The second comparison leaves the network out: a stand-in returns the outputs of an earlier pass. It measures
+    reading the file, the image processor and the post-processing.
     """
     size = published_size(64) if options.quick else published_size()
     for preset in options.presets or PRESETS:
@@ -48,17 +48,17 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def our_processor(preset: str, size: dict[str, int]) -> HfDetrImageProcessor:
-    """The image processor of a preset."""
+    """Return the image processor of a preset."""
     return HfDetrImageProcessor.for_config(HfDetrConfig.from_preset(preset), size)
 
 
 def optimised_model(make: Callable[[], nn.Module]) -> nn.Module:
-    """The optimised form of a model."""
+    """Return the optimised form of a model."""
     return optimize_for_inference(make().eval())
 
 
 def theirs_of(preset: str, size: dict[str, int]) -> Any:
-    """The image processor of transformers for the counterpart of a preset."""
+    """Return the image processor of transformers for the counterpart of a preset."""
     kind, _ = COUNTERPARTS[preset]
     name = "ConditionalDetrImageProcessor" if kind == "DabDetr" else f"{kind}ImageProcessor"
     return getattr(import_module("transformers"), name)(size=size)
@@ -71,7 +71,7 @@ def detection(
     size: dict[str, int],
     forward: bool,
 ) -> Work:
-    """The pipeline on one file; a threshold keeps about the detections that a trained model would have."""
+    """Return the pipeline on one file, with a threshold that keeps about as many detections as a trained model has."""
     torch.manual_seed(0)
     model, folder = make_model().eval(), tempfile.TemporaryDirectory()
     path = Path(folder.name) / "picture.jpg"

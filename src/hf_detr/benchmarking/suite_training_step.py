@@ -1,4 +1,4 @@
-"""One optimizer step."""
+"""The suite that measures one optimizer step."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -32,7 +32,7 @@ NUM_LABELS = 91
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """Four images of 320 x 320 with 20 objects each, or, quick, two of 64 x 64; no augmentation, no data loading."""
+    """Yield steps on four loaded images of 320 x 320 with 20 objects each, or on two of 64 x 64 when quick."""
     batch, side = (2, 64) if options.quick else (4, 320)
     for preset in options.presets or (QUICK_PRESETS if options.quick else PRESETS):
         step = partial(training_step, options=options, batch=batch, side=side)
@@ -50,7 +50,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def their_model(preset: str) -> nn.Module:
-    """The counterpart with the auxiliary losses that all published models are trained with."""
+    """Return the counterpart with the auxiliary losses that all published models are trained with."""
     return counterpart(preset, auxiliary_loss=True)
 
 
@@ -61,7 +61,7 @@ def training_step(
     side: int,
     half: bool = False,
 ) -> Work:
-    """A step as `Trainer` makes it: AdamW in its fused form, gradients clipped at 0.1; autocast for bfloat16."""
+    """Return a step as `Trainer` makes it: fused AdamW, gradients clipped at 0.1, and autocast for bfloat16."""
     torch.manual_seed(0)
     model = make().train().to(options.device)
     if isinstance(model, HfDetrForObjectDetection):  # as our trainer does
@@ -93,7 +93,7 @@ def training_step(
 
 def tell_before_the_loss(model: nn.Module, tell: Callable[[], None]) -> None:
     """Let the model say when its forward pass is over and its losses begin."""
-    name = "compute_loss" if hasattr(model, "compute_loss") else "loss_function"  # ours, or that of transformers
+    name = "compute_loss" if hasattr(model, "compute_loss") else "loss_function"  # the second is transformers' name
     compute_loss = getattr(model, name)
 
     def told(*args: Any, **kwargs: Any) -> Any:

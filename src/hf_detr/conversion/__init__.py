@@ -1,4 +1,4 @@
-"""Published checkpoints and transformers folders → our layout."""
+"""Converts published checkpoints, and folders that transformers' own models saved, to our layout."""
 
 from .key_tables import ConversionError, convert_state_dict
 from .published import load_published_checkpoint

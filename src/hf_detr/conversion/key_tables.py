@@ -1,4 +1,4 @@
-"""Applying a key table: every key of a foreign checkpoint is renamed, cut or dropped, or the conversion fails.
+"""Applies a key table: every key of a foreign checkpoint is renamed, cut or dropped, or the conversion fails.
 
 A table is data: an ordered list of (pattern, replacement). The pattern is a regular expression for a whole key; the
 replacement is one name, several names (the tensor is cut into that many equal parts along a dimension), or none
@@ -22,9 +22,9 @@ class Rule:
     """One line of a key table.
 
     Attributes:
-        pattern: regular expression that matches the whole key.
-        names: what it becomes, with the groups of the pattern; several names cut the tensor; none drops it.
-        dim: the dimension that is cut.
+        pattern: the regular expression that matches the whole key.
+        names: the new names, with the groups of the pattern. Several names cut the tensor, and no name drops it.
+        dim: the dimension along which the tensor is cut.
     """
 
     pattern: str
@@ -33,17 +33,17 @@ class Rule:
 
 
 def rule(pattern: str, *names: str, dim: int = 0) -> Rule:
-    """A line of a table, spelled briefly."""
+    """Return a line of a table; a short way to write a `Rule`."""
     return Rule(pattern, names, dim)
 
 
 def convert_state_dict(state_dict: dict[str, Tensor], table: list[Rule], model: nn.Module) -> dict[str, Tensor]:
-    """Rename the tensors of a checkpoint to those of the model.
+    """Rename the tensors of a checkpoint as the model names them.
 
     Args:
         state_dict: the foreign tensors.
-        table: the rules; the first that matches a key is used.
-        model: what the result is for; it is not changed (it may be on the meta device).
+        table: the rules, of which the first that matches a key is used.
+        model: the model that the result is for. It is not changed, and may be on the meta device.
 
     Returns:
         A state dict with exactly the keys and shapes of `model.state_dict()`.
@@ -74,7 +74,7 @@ def convert_state_dict(state_dict: dict[str, Tensor], table: list[Rule], model: 
 
 
 def _apply(compiled: list[tuple[re.Pattern, Rule]], key: str, tensor: Tensor) -> dict[str, Tensor] | None:
-    """What one tensor becomes by the first rule that matches its key, or None when no rule does."""
+    """Return what one tensor becomes by the first rule that matches its key, or None when no rule does."""
     for pattern, line in compiled:
         match = pattern.fullmatch(key)
         if match is None:

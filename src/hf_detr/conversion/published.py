@@ -1,4 +1,4 @@
-"""The checkpoints that the papers' authors published: facebookresearch/detr and the repositories built on it."""
+"""Converts checkpoints that the papers' authors published: facebookresearch/detr and the repositories built on it."""
 
 import argparse
 import os
@@ -36,7 +36,7 @@ _COMMON = [
     rule(r"refpoint_embed\.weight", "model.queries.reference_box.weight"),
     rule(r"(transformer\.)?tgt_embed\.weight", "model.queries.content.weight"),
     rule(r"label_enc\.weight", "model.denoising.label_embedding.weight"),
-    # the decoders that refine hold the heads a second time
+    # Decoders that refine boxes hold the heads a second time.
     rule(r"transformer\.decoder\.(bbox_embed|class_embed)\..+"),
 ]
 
@@ -63,7 +63,7 @@ _CONDITIONAL = [
 ]
 
 _DEFORMABLE = [
-    # the original numbers its norms in another order than it uses them
+    # The original numbers its norms in another order than it uses them.
     rule(r"transformer\.decoder\.layers\.(\d+)\.norm1\.(\w+)", r"model.decoder.layers.\1.cross_attn_norm.\2"),
     rule(r"transformer\.decoder\.layers\.(\d+)\.norm2\.(\w+)", r"model.decoder.layers.\1.self_attn_norm.\2"),
     rule(r"transformer\.level_embed", "model.encoder.level_embedding"),
@@ -109,7 +109,7 @@ def _swin_rules(config: HfDetrConfig) -> list[Rule]:
 
 
 def published_key_table(config: HfDetrConfig) -> list[Rule]:
-    """The key table of the repository that published models of this kind."""
+    """Return the key table of the repository that published models of this kind."""
     by_attention = {"dense": _DENSE, "conditional": _CONDITIONAL, "deformable": _DEFORMABLE}
     return [
         *_swin_rules(config),
@@ -128,7 +128,7 @@ def _position_rules(config: HfDetrConfig) -> list[Rule]:
 
 
 def _head_rules(config: HfDetrConfig) -> list[Rule]:
-    """Heads: unnumbered, or one per layer that may all be the same one; a last one scores two-stage proposals."""
+    """Return the rules of the heads: one, or one for each layer, and perhaps a last one for two-stage proposals."""
     if config.cross_attention != "deformable":
         return [
             rule(r"class_embed\.(\w+)", r"model.heads.class_head.0.\1"),
@@ -149,7 +149,7 @@ def _head_rules(config: HfDetrConfig) -> list[Rule]:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
-    """Tensors of a `.pth`/`.bin` file (read without executing anything) or a `.safetensors` file.
+    """Return the tensors of a `.pth`/`.bin` file (read without executing anything) or of a `.safetensors` file.
 
     Raises:
         ConversionError: when the file holds anything but tensors and plain containers, or no state dict.
@@ -174,7 +174,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
 def load_published_checkpoint(
     checkpoint: str | os.PathLike | Mapping[str, Tensor], preset: str | HfDetrConfig
 ) -> HfDetrForObjectDetection:
-    """A model with the weights that the authors published.
+    """Return a model with the weights that the authors published.
 
     Args:
         checkpoint: path of their `.pth` file, or its state dict (with or without the outer "model").

@@ -1,7 +1,7 @@
-"""Configurations of transformers' own DETR models → fields of `HfDetrConfig`.
+"""Translates configurations of transformers' own DETR models into fields of `HfDetrConfig`.
 
-What a field of theirs becomes is data: it keeps its name, gets another, picks a row of our presets, or must have the
-one value that our models compute with. Fields in none of the tables do not touch the computation.
+The tables below say what becomes of a field: it keeps its name, gets another name, picks a row of our presets, or must
+have the one value with which our models compute. Fields in none of the tables do not touch the computation.
 """
 
 import math
@@ -12,7 +12,7 @@ from transformers import CONFIG_MAPPING
 from ..modeling.presets import get_preset
 from .key_tables import ConversionError
 
-# Our model with the same structure, by the model type of transformers.
+# The preset of our model with the same structure, by the model type of transformers.
 _PRESETS = {
     "detr": "detr-resnet-50",
     "conditional_detr": "conditional-detr-resnet-50",
@@ -54,7 +54,7 @@ _RENAMED = {
 }
 # Fields of every configuration of transformers, taken where they are written.
 _GENERAL = ("dtype", "id2label", "label2id", "num_labels", "output_attentions", "output_hidden_states", "return_dict")
-# Another value of these is another computation, in training for the two layer drops.
+# With another value of these fields the computation would be another one; the two layer drops change it in training.
 _ONLY_VALUE = {
     "decoder_layerdrop": 0.0,
     "encoder_layerdrop": 0.0,
@@ -107,19 +107,20 @@ class _Settings:
 
 
 def translate_config(written: dict[str, Any], overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Fields of `HfDetrConfig` for the same computation.
+    """Return the fields of `HfDetrConfig` for the same computation.
 
     Args:
-        written: content of a `config.json`. That of any other model type, ours included, is returned as it is.
-        overrides: what the caller sets besides; only `auxiliary_loss` matters here, see below.
+        written: the content of a `config.json`. The content of any other model type, ours included, is returned as it
+            is.
+        overrides: the fields that the caller sets. Only `auxiliary_loss` matters here, see below.
 
     Returns:
         Keyword arguments of `HfDetrConfig`, and its `model_type`.
 
     Raises:
-        ConversionError: naming the field that our models cannot express. `auxiliary_loss=True` is one in DETR and
-            Conditional DETR: transformers then normalises the decoder states between the layers. The caller may
-            override it for weights that were not trained that way.
+        ConversionError: our models cannot express a field; the message names it. `auxiliary_loss=True` is such a field
+            in DETR and Conditional DETR, because transformers then normalises the decoder states between the layers.
+            The caller may override it for weights that were not trained that way.
     """
     model_type = written.get("model_type")
     if model_type not in _PRESETS:
@@ -136,7 +137,7 @@ def translate_config(written: dict[str, Any], overrides: dict[str, Any] | None =
     if settings["two_stage"]:
         fields["num_queries"] = settings["two_stage_num_proposals"]
     if model_type == "dab-detr":
-        fields["inverse_sigmoid_eps"] = 1e-5  # the authors' code clamps at 1e-3
+        fields["inverse_sigmoid_eps"] = 1e-5  # transformers clamps here; the authors' code clamps at 1e-3
     fields |= _backbone_fields(settings, model_type)
     return fields | {"model_type": "hf_detr"}
 
@@ -166,7 +167,7 @@ def _refuse(settings: _Settings, model_type: str, overrides: dict[str, Any]) -> 
 
 
 def _backbone_fields(settings: _Settings, model_type: str) -> dict[str, Any]:
-    """Our fields for the backbone: from its own configuration, or from the fields that older versions wrote."""
+    """Return our fields for the backbone, from its own configuration or from the fields that older versions wrote."""
     config = settings["backbone_config"]
     if config is None:
         config = _older_backbone_config(settings, model_type)
@@ -230,13 +231,13 @@ def _resnet_fields(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resnet_indices(config: dict[str, Any]) -> list[int]:
-    """Which of (stem, stage 1 … stage 4) the model reads; the last stage when nothing is written."""
+    """Return which of (stem, stage 1 … stage 4) the model reads; the last stage when nothing is written."""
     names = config.get("out_features") or _RESNET_MAPS[-1:]
     return config.get("out_indices") or [_RESNET_MAPS.index(name) for name in names]
 
 
 def _check_indices(indices: list[int] | None, settings: _Settings, model_type: str) -> None:
-    """Our deformable models read the last maps of a backbone, one less than they have levels (or the only one)."""
+    """Check that the last maps of a backbone are read: one less than there are levels, but at least one."""
     if model_type != "deformable_detr" or indices is None:
         return
     wanted = max(1, settings["num_feature_levels"] - 1)

@@ -1,4 +1,4 @@
-"""Folders and Hub repositories saved by transformers' own DETR models, loaded into ours.
+"""Loads folders and Hub repositories that transformers' own DETR models have saved into our models.
 
 The configuration is translated, every key of the weights is renamed or the conversion fails, and transformers loads
 the result like a state dict of ours: saving the model writes our layout.
@@ -32,7 +32,7 @@ from .published import read_checkpoint
 from .transformers_configs import TRANSFORMERS_MODEL_TYPES, translate_config
 from .transformers_keys import transformers_key_table
 
-# Arguments of `from_pretrained` that say where files are found, and those that are not for the configuration.
+# Arguments of `from_pretrained` that say where files are found, and arguments that are not for the configuration.
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 _LOADING_ARGUMENTS = ("attn_implementation", "dtype", "torch_dtype")
 
@@ -63,7 +63,7 @@ def load_foreign(
     adapter = find_adapter_config_file(str(name_or_path), **hub) if is_peft_available() else None
     if written:
         loaded = _load_converted(model_class, name_or_path, written, hub, args, kwargs)
-    elif adapter is not None:  # of a base model that stands elsewhere
+    elif adapter is not None:  # an adapter, whose base model is stored elsewhere
         base = json.loads(Path(adapter).read_text(encoding="utf-8"))["base_model_name_or_path"]
         kwargs = {name: value for name, value in kwargs.items() if name not in ("revision", "subfolder")}
         loaded = load_foreign(model_class, base, *args, **kwargs)
@@ -75,7 +75,7 @@ def load_foreign(
 
 
 def _read_config(name_or_path: str | os.PathLike, hub: dict[str, Any]) -> dict[str, Any]:
-    """The content of a `config.json` as it stands, empty where there is none: transformers will say so, if it must."""
+    """Return the content of a `config.json`, empty where there is none; transformers will then report that."""
     try:
         return PreTrainedConfig.get_config_dict(name_or_path, **hub)[0]
     except OSError:
@@ -83,7 +83,7 @@ def _read_config(name_or_path: str | os.PathLike, hub: dict[str, Any]) -> dict[s
 
 
 def _model_of(loaded: Any) -> PreTrainedModel:
-    """The model in what `from_pretrained` returned, alone or with its loading information."""
+    """Return the model of what `from_pretrained` returned, alone or with its loading information."""
     return loaded[0] if isinstance(loaded, tuple) else loaded
 
 
@@ -109,7 +109,7 @@ def _load_converted(
 def _resolve_config(
     model_class: type[HfDetrPreTrainedModel], name_or_path: str | os.PathLike, kwargs: dict[str, Any]
 ) -> tuple[PreTrainedConfig, dict[str, Any]]:
-    """The configuration, with the arguments that belong to it; and the arguments that remain."""
+    """Return the configuration with the arguments that belong to it, and the arguments that remain."""
     config = kwargs.pop("config", None)
     if isinstance(config, PreTrainedConfig):
         return config, {name: value for name, value in kwargs.items() if name not in _HUB_ARGUMENTS}
@@ -120,7 +120,7 @@ def _resolve_config(
 
 
 def convert_folder(config: HfDetrConfig, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of a folder under the names of `HfDetrForObjectDetection`.
+    """Return the weights of a folder under the names of `HfDetrForObjectDetection`.
 
     Args:
         config: the folder's own configuration, translated.
@@ -137,7 +137,7 @@ def convert_folder(config: HfDetrConfig, state_dict: dict[str, Tensor]) -> dict[
 
 
 def _check_batch_norms(body: nn.Module, config: HfDetrConfig) -> None:
-    """transformers replaces every batch norm by a frozen one with eps 1e-5 and without the activation it may hold."""
+    """Refuse batch norms with another eps than 1e-5 or an activation, which transformers leaves out."""
     for name, module in body.named_modules():
         if isinstance(module, FrozenBatchNormAct2d) or (hasattr(module, "running_var") and module.eps != 1e-5):
             raise ConversionError(
@@ -147,7 +147,7 @@ def _check_batch_norms(body: nn.Module, config: HfDetrConfig) -> None:
 
 
 def _repeat_shared_heads(state_dict: dict[str, Tensor], config: HfDetrConfig) -> dict[str, Tensor]:
-    """transformers saves a class head that all layers share once; ours has one per layer when it refines."""
+    """Repeat the class head for each layer: transformers saves a shared head once, ours has one a layer."""
     class_heads = {key for key in state_dict if key.startswith("class_embed.")}
     if config.box_refinement != "per_layer" or class_heads != {"class_embed.0.weight", "class_embed.0.bias"}:
         return state_dict
@@ -164,7 +164,7 @@ def read_weights(
     use_safetensors: bool | None = None,
     variant: str | None = None,
 ) -> dict[str, Tensor]:
-    """All tensors of a folder or repository: safetensors or else a pickle read without executing it, in shards or not.
+    """Return all tensors of a folder or repository, from safetensors or from a pickle that is never executed.
 
     Args:
         name_or_path: a folder or the name of a repository on the Hub.

@@ -1,4 +1,4 @@
-"""Weights of transformers' own DETR models → our names, in every layout that transformers has written.
+"""Renames the weights of transformers' own DETR models to ours, in every layout that transformers has written.
 
 A pattern spells the layouts as alternatives: before version 5 the backbone stood in a `conv_encoder` (and the position
 embedding beside it), the feed-forward layers directly in their layer, and the projections that Conditional DETR and
@@ -15,7 +15,7 @@ _DECODER_LAYER = r"model\.decoder\.layers\.(\d+)\."
 _TO = r"model.\1.layers.\2."
 _TO_DECODER = r"model.decoder.layers.\1."
 
-# transformers' ResNet has names of its own; where a backbone has them, it is built as timm's.
+# transformers' ResNet has names of its own. A backbone with these names is built as the ResNet of timm.
 _RESNET = [
     rule(_BACKBONE + r"embedder\.embedder\.convolution\.(\w+)", _BODY + r"conv1.\1"),
     rule(_BACKBONE + r"embedder\.embedder\.normalization\.(\w+)", _BODY + r"bn1.\1"),
@@ -61,7 +61,7 @@ _DENSE = [
 
 
 def _projections(attention: str, name: str, *spellings: str) -> Rule:
-    """One projection of the decoder's content or positions, spelled differently by the versions and models."""
+    """Return the rule of one projection of the decoder's content or positions, in all its spellings."""
     pattern = _DECODER_LAYER + f"(?:{'|'.join(spellings)})" + r"\.(\w+)"
     return rule(pattern, _TO_DECODER + rf"{attention}.{name}.\2")
 
@@ -126,7 +126,7 @@ _DEFORMABLE = [
 
 
 def _deformable_heads(config: HfDetrConfig) -> list[Rule]:
-    """One head per layer, held a second time by decoders that refine; the last scores two-stage proposals."""
+    """Return the rules of one head a layer, held twice by decoders that refine. The last head scores proposals."""
     rules = []
     for theirs, ours in (("class_embed", "class_head"), ("bbox_embed", "box_head")):
         pattern = rf"(?:model\.decoder\.)?{theirs}\."
@@ -139,7 +139,7 @@ def _deformable_heads(config: HfDetrConfig) -> list[Rule]:
 
 
 def transformers_key_table(config: HfDetrConfig) -> list[Rule]:
-    """The key table for a folder that transformers' own model of this kind has saved."""
+    """Return the key table for a folder that transformers' own model of this kind has saved."""
     if config.cross_attention == "deformable":
         return [*_DEFORMABLE, *_COMMON, *_deformable_heads(config)]
     if config.query_reference == "box":

@@ -1,4 +1,4 @@
-"""COCO evaluation; needs the `train` extra."""
+"""Evaluation by COCO's metrics. It needs the extra `train`."""
 
 from hf_detr.evaluation.coco_metrics import CocoMetrics
 from hf_detr.evaluation.tables import format_table

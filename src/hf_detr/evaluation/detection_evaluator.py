@@ -1,4 +1,4 @@
-"""COCO metrics of a model over a data set, batch by batch."""
+"""Collects COCO metrics of a model over a data set, batch by batch."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,13 +23,13 @@ class DetectionEvaluator:
     """Collects the detections of one pass over a data set and scores them at its end.
 
     Only boxes, scores and labels are kept of a batch, not its logits. The reference objects are read from the data
-    set, not from the labels of the batches: those lack crowd regions and are normalised.
+    set, not from the labels of the batches, which lack crowd regions and are normalised.
 
     Args:
         dataset: a data set with the columns `image_id` and `objects`.
-        image_processor: gives detections in the pixels of the original images.
-        model_names: the classes of the model in the order of its labels. They may be more than those of the data and
-            in another order: detections of other classes are left out.
+        image_processor: the image processor that gives detections in the pixels of the original images.
+        model_names: the classes of the model in the order of its labels. They may be more than the classes of the
+            data, and in another order. Detections of classes that the data do not have are left out.
 
     Raises:
         ValueError: the model does not know a class of the data.
@@ -59,7 +59,7 @@ class DetectionEvaluator:
 
     def compute(self) -> dict[str, Any]:
         """Return the result of `CocoMetrics` over the whole data set."""
-        # In memory: the processes of a distributed run would compete for one cache file.
+        # The metric stays in memory, because the processes of a distributed run would compete for one cache file.
         metrics = CocoMetrics(class_names=category_names(self.dataset), keep_in_memory=True)
         return metrics.compute(
             predictions=list(self.detections.values()), references=list(reference_objects(self.dataset))
@@ -81,7 +81,7 @@ def labels_in_data(model_names: Sequence[str], data_names: Sequence[str]) -> Ten
 
 
 def same_classes(model_names: Sequence[str], data_names: Sequence[str]) -> bool:
-    """Return whether a model's labels are those of the data; names that transformers made up count as any."""
+    """Return whether a model has the labels of the data. Names that transformers made up count as equal to any."""
     unnamed = [f"LABEL_{label}" for label in range(len(data_names))]
     return list(model_names) in (list(data_names), unnamed)
 

@@ -1,4 +1,4 @@
-"""Detection labels as one tensor.
+"""Packs detection labels into one tensor.
 
 `Trainer` and accelerate pad, gather and truncate tensors by their first dimension. They reach inside a list of
 dicts and cut each image's boxes to the size of the last batch, so labels travel packed during evaluation.

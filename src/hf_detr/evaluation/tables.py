@@ -1,4 +1,4 @@
-"""The result of `CocoMetrics` as text for a terminal or a log."""
+"""Shows the result of `CocoMetrics` as text for a terminal or a log."""
 
 from collections.abc import Mapping
 from io import StringIO
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from hf_detr.evaluation.coco_metrics import SUMMARY_NAMES
 
-# What each number of the summary is measured on: IoU thresholds, object area, detections an image.
+# For each number of the summary: its IoU thresholds, its object areas, and its detections an image.
 _CONDITIONS = {
     "AP": ("0.50:0.95", "all", 100),
     "AP50": ("0.50", "all", 100),
@@ -28,12 +28,12 @@ _CONDITIONS = {
 
 
 def format_value(value: float) -> str:
-    """Three decimals, or "n/a" for COCO's -1: nothing to measure on."""
+    """Return three decimals, or "n/a" for COCO's -1, which means that there was nothing to measure on."""
     return "n/a" if value < 0 else f"{value:.3f}"
 
 
 def format_table(result: Mapping[str, Any]) -> str:
-    """The twelve COCO numbers and the class table of a `CocoMetrics` result, as plain text without colours."""
+    """Return the twelve COCO numbers and the class table of a `CocoMetrics` result, as plain text without colours."""
     summary = _table("metric", "IoU", "area", "detections", "value")
     for name in SUMMARY_NAMES:
         iou, area, detections = _CONDITIONS[name]

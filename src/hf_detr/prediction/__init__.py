@@ -1,4 +1,4 @@
-"""Detections of a model: on pictures in memory, or on any number of them from files, shards and streams."""
+"""Runs a model on pictures in memory, or on any number of pictures from files, shards and streams."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""A run is cut into numbered chunks of consecutive pictures; here a chunk becomes batches, inside loader workers.
+"""Cuts a run into numbered chunks of consecutive pictures, and makes batches of a chunk inside loader workers.
 
 A chunk is the unit of work: one worker of one rank reads it, its batches hold no picture of another chunk, and its
 results are one file. So results depend neither on the number of ranks and workers nor on restarts.
@@ -24,7 +24,7 @@ from .sources import Picture, Stream
 WAITING_BATCHES = 4
 """A worker holds at most this many batches of pictures that wait for others of their shape."""
 IDS_PER_STREAM = 1_000_000_000
-"""Where lengths are unknown, the image ids of a stream start at its number times this."""
+"""The image ids of a stream start at its number times this value, where the lengths of streams are unknown."""
 
 
 class Chunk(NamedTuple):
@@ -36,7 +36,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a picture before the model sees it; `error` says why it could not be read."""
+    """The facts about a picture before the model sees it; `error` says why it could not be read."""
 
     image_id: int
     file_name: str
@@ -47,7 +47,7 @@ class Row:
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """Pictures of a chunk, with their positions in it; the originals only where they are to be drawn on."""
+    """Pictures of a chunk, with their positions in it. The originals are kept only where they are to be drawn on."""
 
     chunk: Chunk
     positions: tuple[int, ...]
@@ -76,10 +76,10 @@ class Share:
     """The chunks of one rank.
 
     Attributes:
-        rank, ranks: which of how many.
-        chunks: those of streams of known length, already divided by rank.
-        open_streams: the streams whose end nobody knows; ranks and workers divide them on the way.
-        done: chunks of open streams that are finished.
+        rank, ranks: the number of the rank, and how many ranks there are.
+        chunks: the chunks of streams of known length that are the rank's own.
+        open_streams: the streams of unknown length, which ranks and workers divide on the way.
+        done: the chunks of open streams that are finished.
     """
 
     rank: int
@@ -90,7 +90,7 @@ class Share:
 
 
 def divide(streams: Sequence[Stream], chunk_size: int, done: frozenset[Chunk], rank: int, ranks: int) -> Share:
-    """Return the share of a rank in what is not done: every `ranks`-th chunk."""
+    """Return the share of a rank: every `ranks`-th chunk of the chunks that are not done."""
     pending = [
         Chunk(index, number)
         for index, stream in enumerate(streams)
@@ -120,10 +120,10 @@ class ChunkReader(IterableDataset):
 
     Args:
         streams: the pictures.
-        share: which chunks to read.
-        image_processor: prepares pictures for the model.
+        share: the chunks to read.
+        image_processor: the image processor that prepares pictures for the model.
         chunk_size, batch_size: the most pictures of a chunk, and of a batch.
-        keep_originals: send the decoded pictures along.
+        keep_originals: whether the decoded pictures are sent along.
     """
 
     def __init__(

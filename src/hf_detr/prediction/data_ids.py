@@ -1,4 +1,4 @@
-"""The ids of the data set, by which predictions.json speaks of pictures and classes so that it can be scored."""
+"""Finds the ids that a data set gives its pictures and classes, so that predictions.json can be scored against it."""
 
 import os
 from collections import Counter
@@ -18,7 +18,7 @@ from .sources import Stream
 Id = int | str
 EXPECTED = "a COCO json with the lists 'images' and 'categories'"
 SHOWN = 3
-"""As many pictures are named in a remark."""
+"""A remark names this many pictures."""
 
 
 @dataclass
@@ -28,7 +28,7 @@ class DataIds:
     Attributes:
         categories: the category id of each label; None where the annotation file does not declare the class.
         source: the annotation file; without one, pictures keep the ids that the run gives them.
-        images: the ids of the pictures in the annotation file, by what `_keys` makes of a picture's name.
+        images: the ids of the pictures in the annotation file, by the keys that `_keys` makes of a picture's name.
         keeps_image_ids: whether the pictures come with ids of their own, as rows of a data set do.
         doubt: a sentence about these ids that the user should know.
     """

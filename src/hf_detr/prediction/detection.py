@@ -1,6 +1,6 @@
-"""Detections of a model on pictures. Only pictures of one processed size share a batch, so nothing is padded.
+"""Runs a model on pictures. Only pictures of one processed size share a batch, so that nothing is padded.
 
-Padding to a common size costs time, and moves boxes: published backbones do not mask padded pixels.
+Padding to a common size costs time, and it moves boxes, because published backbones do not mask padded pixels.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class Prepared:
 
     Attributes:
         pixel_values: (B, 3, H, W) float32.
-        pixel_mask: (B, H, W) int64, 1 where a pixel is real; None where all are.
+        pixel_mask: (B, H, W) int64, 1 where a pixel is real; None where all pixels are real.
         sizes: (height, width) of each picture before it was resized.
     """
 
@@ -32,12 +32,12 @@ class Prepared:
 
     @property
     def shape(self) -> torch.Size:
-        """What pictures must share to share a batch."""
+        """The shape that pictures must have in common to share a batch."""
         return self.pixel_values.shape[1:]
 
 
 def prepare(image_processor: DetectionProcessing, image: Image.Image) -> Prepared:
-    """Return one picture as the model takes it."""
+    """Return one picture in the form that the model takes."""
     inputs = image_processor(images=image, return_tensors="pt")
     return Prepared(inputs["pixel_values"], inputs.get("pixel_mask"), ((image.height, image.width),))
 
@@ -72,11 +72,11 @@ def detect(
     images: Sequence[Image.Image],
     threshold: float = 0.5,
 ) -> list[dict[str, Tensor]]:
-    """Return the detections on pictures, which may differ in size; those of one processed size run as a batch.
+    """Return the detections on pictures, which may differ in size. Pictures of one processed size run as a batch.
 
     Args:
         model: a model for object detection, in evaluation mode.
-        image_processor: the one it was trained with.
+        image_processor: the image processor that the model was trained with.
         images: RGB pictures.
         threshold: the lowest score of a detection.
 

@@ -1,4 +1,4 @@
-"""What a prediction run is asked for: the options of `hf-detr predict`."""
+"""The options of `hf-detr predict`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ def parse_formats(text: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionOptions:
-    """What a prediction run is made of. Ranks on several machines must share the output folder.
+    """The options of a prediction run. Ranks on several machines must share the output folder.
 
     A chunk is the unit that is not lost when a run is killed. `open_sources` says what a source may be.
     """
@@ -47,7 +47,7 @@ class PredictionOptions:
     annotations: Path | None = option(
         "A COCO file that names the images. predictions.json gets its image and category ids, and can be scored "
         "against it. Without it, images are numbered from 1 unless their data set has ids, and the category ids are "
-        "those of the training data.",
+        "the ids that the training data gave them.",
         default=None,
     )
     overwrite: bool = option("Start anew where the output folder holds another run.", "--overwrite", default=False)

@@ -1,4 +1,4 @@
-"""The output folder of a prediction run: a manifest, one parquet file a chunk, and what is made of them at the end.
+"""Writes the output folder of a prediction run: a manifest, one parquet file a chunk, and at the end the results.
 
 A chunk's file appears when it is complete, so the files are also the record of what is done.
 """
@@ -40,9 +40,9 @@ PART_SCHEMA = pyarrow.schema(
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the results of a run depend on; see `PredictionOptions`. `pictures` and `weights` are hashes.
+    """Everything that the results of a run depend on; see `PredictionOptions`. `pictures` and `weights` are hashes.
 
-    `annotations` is the annotation file and a hash of it.
+    `annotations` names the annotation file and holds a hash of it.
     """
 
     sources: list[str]
@@ -57,9 +57,9 @@ class Manifest:
 
 @dataclass(frozen=True)
 class PredictionSummary:
-    """What a finished run counts: pictures, those of them that could not be read, and detections.
+    """The counts of a finished run: all pictures, the pictures that could not be read, and detections.
 
-    `remarks` are sentences about what an annotation file left without an id.
+    `remarks` are sentences about pictures and classes to which the annotation file gives no id.
     """
 
     images: int
@@ -76,7 +76,7 @@ class OutputFolder:
 
     @property
     def manifest(self) -> Path:
-        """What the run was started with, and its summary once it is finished."""
+        """The file with the options of the run, and with its summary once it is finished."""
         return self.folder / "manifest.json"
 
     @property
@@ -152,7 +152,7 @@ class OutputFolder:
         return frozenset(Chunk(int(match[1]), int(match[2])) for match in matches if match)
 
     def write_part(self, chunk: Chunk, rows: Sequence[Row], detections: dict[int, dict], names: Sequence[str]) -> None:
-        """Write the file of a chunk: `detections` by position in `rows`, those that could not be read have none."""
+        """Write the file of a chunk. `detections` are by position in `rows`; rows that could not be read have none."""
         columns: dict[str, list] = {name: [] for name in PART_SCHEMA.names}
         for position, row in enumerate(rows):
             found = {key: value.tolist() for key, value in detections.get(position, {}).items()}
@@ -170,7 +170,7 @@ class OutputFolder:
         replace_file(self.part(chunk), lambda path: pyarrow.parquet.write_table(table, path))
 
     def finish(self, manifest: Manifest, streams: Sequence[Stream], ids: DataIds) -> PredictionSummary:
-        """Merge the chunks into what the formats ask for, and mark the run as finished.
+        """Merge the chunks into the files of the formats, and mark the run as finished.
 
         Args:
             manifest: the run.
@@ -243,7 +243,7 @@ def coco_results(row: dict[str, Any], ids: DataIds) -> Iterator[dict[str, Any]]:
 
 
 def shortest(value: float) -> float:
-    """Return the number with the fewest digits that is the same in float32: what is rounded more scores otherwise."""
+    """Return the number with the fewest digits that is the same in float32. More rounding would change the score."""
     return float(str(np.float32(value)))
 
 

@@ -1,4 +1,4 @@
-"""One prediction run: every rank detects on its share of the chunks, rank 0 begins and ends the run."""
+"""Runs a prediction: every rank detects on its share of the chunks, and rank 0 begins and ends the run."""
 
 import hashlib
 import os
@@ -34,7 +34,7 @@ from .sources import identity, open_sources
 
 MOST_WORKERS = 8
 PATIENCE = timedelta(days=30)
-"""Ranks finish hours apart; none may give up waiting for another."""
+"""The longest time that a rank waits for the others, which may finish hours later."""
 
 
 def run_prediction(options: PredictionOptions, console: Console) -> PredictionSummary:
@@ -101,7 +101,7 @@ def load_detector(model: str) -> tuple[HfDetrForObjectDetection, HfDetrImageProc
 
 
 def fingerprint(model: PreTrainedModel, image_processor: DetectionProcessing) -> str:
-    """Return a hash of all that makes detections: weights, configuration and image processor."""
+    """Return a hash of everything on which detections depend: weights, configuration and image processor."""
     digest = hashlib.sha256(model.config.to_json_string().encode() + image_processor.to_json_string().encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())

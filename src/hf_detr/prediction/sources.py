@@ -1,4 +1,4 @@
-"""Where pictures come from: files, folders, parquet shards, `datasets` sets; all become numbered streams of pictures.
+"""Opens the sources of pictures (files, folders, parquet shards, `datasets` sets) as numbered streams of pictures.
 
 Nothing is decoded here. A stream can be read from any position, which is how a run is cut into chunks and resumed.
 """
@@ -23,7 +23,7 @@ from hf_detr.data.schema import DataError, locate
 PARQUET_SUFFIX = ".parquet"
 HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 NO_PICTURES = {PARQUET_SUFFIX, ".json", ".jsonl", ".xml", ".csv", ".yaml", ".yml"}
-"""Tables and annotations of pictures, which nobody takes for one."""
+"""The suffixes of tables and annotations of pictures, which nobody takes for pictures."""
 ROWS_AT_A_TIME = 32
 
 
@@ -166,7 +166,7 @@ def open_sources(sources: Sequence[str], split: str | None = None, streaming: bo
     Args:
         sources: image files, parquet shards, folders of either, folders of `datasets.save_to_disk`, or names of data
             sets on the Hub.
-        split: which split of a data set; needed where it has several.
+        split: the split of a data set; needed where it has several.
         streaming: open folders and names with `datasets.load_dataset(..., streaming=True)`: Hub sets are then read as
             they are downloaded, and folders may hold anything that `datasets` knows, such as tar shards.
 
@@ -203,7 +203,7 @@ def open_sources(sources: Sequence[str], split: str | None = None, streaming: bo
 
 
 def _say_left_out(folder: Path, files: Sequence[Path]) -> None:
-    """Warn of the files in a folder that are no pictures; annotations are not worth it."""
+    """Warn of the files in a folder that are no pictures, except for annotations."""
     left = [file for file in files if not is_image(file) and file.suffix.lower() not in NO_PICTURES]
     names = [str(file.relative_to(folder)) for file in left]
     say_left_out(folder, names, "file", "that is no picture", "that are no pictures")

@@ -1,1 +1,1 @@
-"""Pictures and annotations to tensors, and predictions to detections: flat, and travelling with the weights."""
+"""Turns pictures and annotations into tensors, and predictions into detections. The files travel with the weights."""

@@ -1,4 +1,4 @@
-"""COCO annotations → tensors → the labels of a batch.
+"""Reads COCO annotations into tensors, and makes the labels of a batch of them.
 
 Shapes: B images, N objects of the whole batch, T of one image, H and W the padded batch. Sizes are (height, width).
 """
@@ -28,7 +28,7 @@ class ImageObjects:
         area: (T,), in pixels.
         iscrowd: (T,), 0 or 1.
         ids: (T,) int64, the numbers of the objects, -1 for none.
-        segmentations: of each object its polygons or run lengths; only looked at where masks are asked for.
+        segmentations: the polygons or run lengths of each object, which are only looked at where masks are asked for.
     """
 
     image_id: int
@@ -49,10 +49,11 @@ class Geometry(NamedTuple):
 
 
 def read_annotations(annotations: Any, num_images: int) -> list[ImageObjects]:
-    """Check the annotations of a batch, in the COCO detection format unless they are read already.
+    """Check the annotations of a batch, which are in the COCO detection format unless they have been read already.
 
     Raises:
-        ValueError: they are not as `HfDetrImageProcessor.preprocess` describes; the message names image and object.
+        ValueError: the annotations are not as `HfDetrImageProcessor.preprocess` describes; the message names image and
+            object.
     """
     if isinstance(annotations, Mapping | ImageObjects):
         annotations = [annotations]
@@ -69,7 +70,7 @@ def read_annotations(annotations: Any, num_images: int) -> list[ImageObjects]:
 def make_labels(
     objects: Sequence[ImageObjects], geometry: Sequence[Geometry], with_masks: bool, device: torch.device
 ) -> list[dict[str, Tensor]]:
-    """The labels of each image, computed for the whole batch at once: those of one field share their memory.
+    """Return the labels of each image. They are computed for the whole batch at once, so a field shares its memory.
 
     Raises:
         ValueError: a box lies wholly outside its image, or a segmentation cannot be read.
@@ -142,7 +143,7 @@ def _read_annotation(annotation: Any, name: str) -> ImageObjects:
 
 
 def _plain_columns(items: Sequence[Any]) -> dict[str, Tensor] | None:
-    """The fields of all objects, or None where an object is not right or not made of Python's own numbers."""
+    """Return the fields of all objects, or None where an object is wrong or not made of Python's own numbers."""
     try:
         boxes, categories, areas = ([item[name] for item in items] for name in ("bbox", "category_id", "area"))
         crowds, ids = ([item.get(name, default) for item in items] for name, default in (("iscrowd", 0), ("id", -1)))
@@ -222,7 +223,7 @@ def _numbers(value: Any, shape: tuple[int, ...], where: str) -> np.ndarray:
 
 
 def _outside(position: int, objects: Sequence[ImageObjects], images: Tensor, original: Tensor) -> ValueError:
-    """The error for the object at this position of the batch."""
+    """Return the error for the object at this position of the batch."""
     image = int(images[position])
     number = position - int((images < image).sum())
     height, width = original[image].tolist()
@@ -247,7 +248,7 @@ def _warn_of_degenerate(images: Tensor, objects: Sequence[ImageObjects]) -> None
 
 
 def _masks(index: int, objects: ImageObjects, kept: Tensor, sizes: Geometry) -> Tensor:
-    """(T, H, W) bool of the objects kept."""
+    """Return the masks (T, H, W) bool of the objects that are kept."""
     numbers = kept.nonzero().flatten().tolist()
     if not numbers:
         return torch.zeros((0, *sizes.canvas), dtype=torch.bool)
@@ -260,7 +261,7 @@ def _masks(index: int, objects: ImageObjects, kept: Tensor, sizes: Geometry) -> 
 
 
 def _rasterise(segmentation: Any, height: int, width: int, where: str) -> np.ndarray:
-    """(h, w) uint8 from COCO polygons or run lengths."""
+    """Return the mask (h, w) uint8 of COCO polygons or run lengths."""
     try:
         from pycocotools import mask as coco_mask
     except ImportError as error:

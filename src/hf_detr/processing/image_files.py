@@ -1,4 +1,4 @@
-"""Opening picture files of every format that Pillow reads, and showing a picture as a viewer does."""
+"""Opens picture files of every format that Pillow reads, and turns a picture as a viewer shows it."""
 
 import os
 import re
@@ -40,10 +40,10 @@ def open_picture(source: str | os.PathLike | BinaryIO, name: str | None = None) 
 
     Args:
         source: a path, or a file that is open for reading bytes.
-        name: what a warning calls the picture; by default its path. Of a file without either nothing is warned.
+        name: the name of the picture in a warning, by default its path. There is no warning for a file without either.
 
     Raises:
-        PictureError: it is no picture, needs pillow-heif, or has more pixels than Pillow opens.
+        PictureError: the file is no picture, needs pillow-heif, or has more pixels than Pillow opens.
     """
     try:
         picture = PIL.Image.open(source)
@@ -68,14 +68,15 @@ def open_picture(source: str | os.PathLike | BinaryIO, name: str | None = None) 
 
 
 def displayed_picture(picture: PIL.Image.Image, convert_rgb: bool = True) -> PIL.Image.Image:
-    """Return a picture as a viewer shows it: turned upright, with 8 bits a channel, the first one of an animation.
+    """Return a picture as a viewer shows it: upright, with 8 bits a channel, and the first picture of an animation.
 
     Args:
-        picture: of any mode. Its EXIF orientation is applied; 16-bit values are divided by 257 and rounded.
-        convert_rgb: make it RGB, with transparency laid over white. A picture of floats (mode "F") stays as it is.
+        picture: a picture of any mode. Its EXIF orientation is applied; 16-bit values are divided by 257 and rounded.
+        convert_rgb: whether it becomes RGB, with transparency laid over white. A picture of floats (mode "F") stays as
+            it is.
 
     Raises:
-        PictureError: it cannot be decoded, or holds integers that are not those of 16 bits.
+        PictureError: the picture cannot be decoded, or holds integers that 16 bits cannot hold.
     """
     try:
         picture.load()

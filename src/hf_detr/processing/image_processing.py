@@ -1,7 +1,7 @@
-"""Images and COCO annotations → the tensors a model takes; its predictions → detections in pixels.
+"""The image processor: it makes the tensors that a model takes, and turns its predictions into detections in pixels.
 
 Shapes: B images, C channels, H and W the padded batch, h and w one image, T objects, Q queries, K classes.
-Sizes are always (height, width). The pictures are those a viewer shows: an EXIF orientation is applied before
+Sizes are always (height, width). Pictures are taken as a viewer shows them: an EXIF orientation is applied before
 anything is measured, so `orig_size` and the annotations refer to the displayed image.
 """
 
@@ -42,7 +42,7 @@ _SIZE_FORMS = (
 
 # Keys that transformers writes into a preprocessor file beside the settings themselves.
 _BOOKKEEPING_KEYS = {"image_processor_type", "feature_extractor_type", "processor_class", "auto_map"}
-# Processors of published checkpoints whose files are read as if they were ours, and the classifier they imply.
+# The processors of published checkpoints whose files are read as if they were ours, and the classifier they imply.
 _PUBLISHED_PROCESSORS = {"Detr": "softmax", "ConditionalDetr": "sigmoid", "DeformableDetr": "sigmoid"}
 
 
@@ -84,7 +84,8 @@ class DetectionProcessing(BaseImageProcessor):
     size_divisor: int | None
     return_segmentation_masks = False
     allocation: ClassVar[Callable[[], AbstractContextManager[None]]] = nullcontext
-    """The context in which images become tensors. The package puts one here that keeps freed memory for the next."""
+    """The context in which images become tensors. The package puts one here that keeps freed memory for the next
+    image."""
 
     def __init__(self, **kwargs: Unpack[HfDetrImageProcessorKwargs]) -> None:
         known = self.valid_kwargs.__annotations__
@@ -98,8 +99,8 @@ class DetectionProcessing(BaseImageProcessor):
     def for_config(cls, config: Any, size: int | Mapping[str, int] | None = None, **settings: Any) -> Self:
         """Return the image processor of a new model.
 
-        The classifier and the number of channels are those of the configuration. Mean and standard deviation are
-        what the pretrained weights of its backbone are used to, see `pixel_statistics`.
+        The classifier and the number of channels come from the configuration. Mean and standard deviation are the
+        values with which the weights of its backbone were pretrained, see `pixel_statistics`.
 
         A model that has been trained already has an image processor of its own: `from_pretrained` reads its mean and
         standard deviation from the file that was saved with it, ours or another library's, and looks at no backbone.
@@ -107,8 +108,8 @@ class DetectionProcessing(BaseImageProcessor):
         Args:
             config: a `HfDetrConfig`, or any object with its fields `classification`, `backbone`, `backbone_kwargs`
                 and `num_channels`.
-            size: as of the class. An integer is the shortest edge in pixels; the longest is then at most 1333/800
-                times as long, the published ratio. By default 800 and 1333.
+            size: see the class. An integer is the shortest edge in pixels; the longest is then at most 1333/800 times
+                as long, which is the published ratio. By default they are 800 and 1333.
             settings: further settings of the class, in place of what the configuration says.
 
         Raises:
@@ -127,7 +128,7 @@ class DetectionProcessing(BaseImageProcessor):
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Self:
-        """A processor from a saved dictionary: its own, or that of a published DETR-family checkpoint."""
+        """Return a processor for a saved dictionary, its own or one of a published DETR-family checkpoint."""
         return super().from_dict(_translate_published(image_processor_dict, cls.valid_kwargs), **kwargs)
 
     def preprocess(
@@ -146,7 +147,7 @@ class DetectionProcessing(BaseImageProcessor):
             annotations: one per image, each `{"image_id": int, "annotations": [object, ...]}` in the COCO detection
                 format: an object has `bbox` (left, top, width, height in pixels of the displayed image),
                 `category_id` (0..K-1), `area`, and optionally `id`, `iscrowd` and `segmentation` (polygons or RLE).
-                Who has them as tensors gives `ImageObjects` instead, which are taken as they are.
+                Annotations that are tensors already are given as `ImageObjects`, which are taken as they are.
             kwargs: any setting of the processor, for this call only, and `return_tensors`.
 
         Returns:
@@ -175,8 +176,8 @@ class DetectionProcessing(BaseImageProcessor):
 
         Args:
             images: (C, h, w) each, as `pixel_values[0]` of a call for one image; tensors or arrays of one dtype.
-            pad_size: `{"height", "width"}` to pad to; by default what the processor pads a batch to.
-            return_pixel_mask: also give `pixel_mask`.
+            pad_size: `{"height", "width"}` to pad to; by default the size to which the processor pads a batch.
+            return_pixel_mask: whether `pixel_mask` is returned too.
             return_tensors: "pt" or "np"; by default tensors.
 
         Returns:
@@ -184,7 +185,8 @@ class DetectionProcessing(BaseImageProcessor):
             (B, H, W) int64, 1 where a pixel is real.
 
         Raises:
-            ValueError: the images are none, not (C, h, w) of equally many channels, or larger than the size to pad to.
+            ValueError: there are no images, or they are not (C, h, w) of equally many channels, or larger than the
+                size to pad to.
         """
         tensors = [torch.as_tensor(image) for image in images]
         shapes = [tuple(image.shape) for image in tensors]
@@ -210,7 +212,7 @@ class DetectionProcessing(BaseImageProcessor):
         name: str = "image",
         **kwargs: Any,
     ) -> Tensor:
-        """One image → (C, h, w) uint8, or float32 if it came as floats; on the 0..255 scale unless left unscaled."""
+        """Return one image (C, h, w), uint8, or float32 if it came as floats, on the 0..255 scale unless unscaled."""
         return read_image(image, name, do_convert_rgb, do_rescale, input_data_format, device)
 
     def post_process_object_detection(
@@ -351,8 +353,9 @@ class HfDetrImageProcessor(DetectionProcessing, TorchvisionBackend):  # type: ig
         classification: how `post_process_object_detection` reads logits: "softmax" (a trailing no-object class) or
             "sigmoid".
         return_segmentation_masks: give masks with the labels (needs pycocotools).
-        do_convert_rgb, do_resize, do_rescale, do_normalize, do_pad: the steps; all on.
-        resample, rescale_factor, image_mean, image_std: their constants; bilinear, 1/255 and those of ImageNet.
+        do_convert_rgb, do_resize, do_rescale, do_normalize, do_pad: whether each step is done; all are by default.
+        resample, rescale_factor, image_mean, image_std: the constants of the steps; by default bilinear, 1/255, and
+            the mean and standard deviation of ImageNet.
 
     Raises:
         ValueError: for an unknown setting or a value that means nothing.
@@ -369,7 +372,7 @@ class HfDetrImageProcessor(DetectionProcessing, TorchvisionBackend):  # type: ig
 
 
 class HfDetrImageProcessorPil(DetectionProcessing, PilBackend):  # type: ignore[misc]
-    """`HfDetrImageProcessor` that resizes with Pillow, on the CPU; same settings, same results to 1/255."""
+    """`HfDetrImageProcessor` that resizes with Pillow, on the CPU. Settings are the same, and results to 1/255."""
 
     def _resize_images(
         self, images: list[Tensor], size: SizeDict, resample: PILImageResampling | int, disable_grouping: bool | None

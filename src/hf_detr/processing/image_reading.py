@@ -1,4 +1,4 @@
-"""Pictures, paths, URLs and arrays of every kind → tensors of channels, height and width."""
+"""Reads pictures, paths, URLs and arrays of every kind into tensors of channels, height and width."""
 
 import math
 import os
@@ -17,7 +17,7 @@ _CHANNEL_COUNTS = (1, 2, 3, 4)  # grey, grey and alpha, RGB, RGB and alpha
 
 
 def named_images(images: Any, name: str = "images") -> Iterator[tuple[str, Any]]:
-    """(name, image) for every image of an image, a batch, or a nested list; the name tells its position."""
+    """Yield (name, image) for every image of an image, a batch, or a nested list; the name tells its position."""
     is_batch = isinstance(images, np.ndarray | Tensor) and images.ndim == 4
     if isinstance(images, list | tuple) or is_batch:
         for index, item in enumerate(images):
@@ -34,12 +34,12 @@ def read_image(
     input_data_format: str | ChannelDimension | None,
     device: str | torch.device | None,
 ) -> Tensor:
-    """One image of any kind that the image processor takes, see there → (C, h, w), uint8 or float32.
+    """Return an image of any kind that the image processor takes as a tensor (C, h, w), uint8 or float32.
 
     Values are on the 0..255 scale, unless they are floats that `do_rescale` leaves alone.
 
     Raises:
-        ValueError: it cannot be read; the message begins with `name`.
+        ValueError: the image cannot be read; the message begins with `name`.
     """
     if isinstance(image, str | os.PathLike):
         image = _open(image, name)
@@ -64,7 +64,7 @@ def _open(source: str | os.PathLike, name: str) -> PIL.Image.Image:
 
 
 def _decode(picture: PIL.Image.Image, convert_rgb: bool | None, name: str) -> np.ndarray:
-    """The displayed picture as an array: HW for one channel, else HWC."""
+    """Return the displayed picture as an array: HW for one channel, else HWC."""
     try:
         return np.array(displayed_picture(picture, bool(convert_rgb)))
     except PictureError as error:
@@ -99,7 +99,7 @@ def _channels_first(image: Tensor, layout: str | ChannelDimension | None, prefer
 
 
 def _eight_bit_scale(image: Tensor, do_rescale: bool | None, name: str) -> Tensor:
-    """Any number type → uint8 or float32 in 0..255; floats that will not be rescaled keep their values."""
+    """Return uint8 or float32 in 0..255 for any number type. Floats that will not be rescaled keep their values."""
     if image.dtype == torch.uint8:
         return image
     if image.dtype == torch.bool:

@@ -1,4 +1,4 @@
-"""What the configuration of a model says about its image processor: its classifier, its channels, their statistics.
+"""Reads from the configuration of a model what its image processor needs: classifier, channels and statistics.
 
 A configuration is any object with the fields of `HfDetrConfig` that are named below; its class is not needed here.
 """
@@ -13,16 +13,16 @@ from .post_processing import Classification
 
 
 def classification_of(config: Any) -> Classification:
-    """Return how the logits of a model are read; every `config.classification` but "softmax" trains sigmoids."""
+    """Return how the logits of a model are read. Every `config.classification` except "softmax" trains sigmoids."""
     return "softmax" if config.classification == "softmax" else "sigmoid"
 
 
 def pixel_statistics(config: Any) -> tuple[list[float], list[float]]:
-    """Return mean and standard deviation of each channel, on the scale 0 to 1, that a backbone is used to.
+    """Return mean and standard deviation of each channel, on the scale 0 to 1, with which a backbone was pretrained.
 
-    They are what timm says of the pretrained weights of `config.backbone`, without network access, whether or not a
-    model starts from them: (0.5, 0.5, 0.5) for `tf_efficientnet_lite0`, those of ImageNet for ResNets. A backbone of
-    which timm knows no pretrained weights gets those of ImageNet.
+    timm knows them for the pretrained weights of `config.backbone`, without network access. They are used whether or
+    not a model starts from these weights: (0.5, 0.5, 0.5) for `tf_efficientnet_lite0`, ImageNet's values for ResNets.
+    A backbone of which timm knows no pretrained weights gets ImageNet's values.
 
     timm fits three-channel weights to `config.num_channels`: it repeats their channels in turn, or sums them for a
     single one. The statistics are repeated likewise, or averaged.
@@ -41,7 +41,7 @@ def _pretrained_statistics(backbone: str, arguments: Mapping[str, Any]) -> tuple
     given, overlay = arguments.get("pretrained_cfg"), dict(arguments.get("pretrained_cfg_overlay") or {})
     if isinstance(given, Mapping):
         overlay = {**given, **overlay}
-    elif isinstance(given, str):  # another tag than that of the name
+    elif isinstance(given, str):  # this tag replaces the tag in the name
         backbone = f"{backbone.partition('.')[0]}.{given}"
     try:
         known = get_pretrained_cfg(backbone)

@@ -1,4 +1,4 @@
-"""Pixels of one batch: resized, normalised, and put on the canvas that all of them fit on.
+"""Resizes and normalises the pixels of a batch, and puts the images on a canvas on which all of them fit.
 
 Sizes are always (height, width).
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 _BAND = 64
-"""Rows of an image that are rescaled and normalised at once."""
+"""The number of rows of an image that are rescaled and normalised at once."""
 
 
 def resize_with_pillow(image: Tensor, size: tuple[int, int], resample: int) -> Tensor:
@@ -40,7 +40,7 @@ def normalise(
     image_std: float | Sequence[float],
     **kwargs: Any,
 ) -> Tensor | list[Tensor]:
-    """Each image in the top left of a zero canvas, rescaled and normalised in place as `pixels * scale + offset`."""
+    """Put each image in the top left of a zero canvas, and normalise it in place as `pixels * scale + offset`."""
     channels, device = images[0].shape[0], images[0].device
     changes = do_rescale or do_normalize
     keeps_bytes = not changes and all(image.dtype == torch.uint8 for image in images)
@@ -65,7 +65,7 @@ def normalise(
 
 
 def _bands(height: int, device: torch.device) -> list[slice]:
-    """All rows of an image; on a CPU in bands that its cache still holds when they are touched again."""
+    """Return all rows of an image, on a CPU in bands that its cache still holds when they are touched again."""
     rows = _BAND if device.type == "cpu" else height
     return [slice(top, top + rows) for top in range(0, height, rows)]
 
@@ -83,7 +83,7 @@ def _scale_and_offset(
 
 
 def pixel_mask(sizes: list[tuple[int, int]], canvas: tuple[int, int], device: torch.device) -> Tensor:
-    """(B, H, W) int64, 1 where an image is."""
+    """Return the mask (B, H, W) int64, 1 where an image is."""
     mask = torch.ones((len(sizes), *canvas), dtype=torch.int64, device=device)
     for image_mask, (height, width) in zip(mask, sizes, strict=True):
         image_mask[height:], image_mask[:height, width:] = 0, 0

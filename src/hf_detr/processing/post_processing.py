@@ -1,4 +1,4 @@
-"""Predictions of a model → detections, best first. Works on tensors alone, without an image processor.
+"""Turns the predictions of a model into detections, best first. It needs tensors only, and no image processor.
 
 Shapes: B images, Q queries, K classes, N detections. Boxes of predictions are (centre x, centre y, width, height)
 relative to the image; boxes of detections are (left, top, right, bottom).
@@ -50,7 +50,7 @@ def detect_objects(
         )
     scores, labels, queries = best_classes(logits, classification, top_k)
     boxes = corners_of(pred_boxes, queries) * box_scale(target_sizes, pred_boxes)
-    counts = (scores > threshold).sum(1).tolist()  # scores fall
+    counts = (scores > threshold).sum(1).tolist()  # the scores are in falling order
     return [
         {"scores": s[:count], "labels": c[:count], "boxes": b[:count]}
         for s, c, b, count in zip(scores, labels, boxes, counts, strict=True)

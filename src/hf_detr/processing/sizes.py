@@ -1,4 +1,4 @@
-"""Sizes of pictures: the published one, the one after resizing, and the canvas on which a whole batch fits.
+"""Computes sizes of pictures: the published size, the size after resizing, and the canvas that fits a whole batch.
 
 Sizes of pictures are (height, width).
 """
