@@ -113,10 +113,11 @@ def feeding_convolutions(body: nn.Module, picture: Tensor) -> dict[nn.Module, nn
 
 def folded_weights(convolution: nn.Conv2d, norm: nn.Module) -> tuple[nn.Parameter, nn.Parameter]:
     """Return the weight and the bias of a convolution that also does the work of a batch norm, computed in float64."""
-    bias = None if convolution.bias is None else convolution.bias.double()
-    affine = [None if value is None else value.double() for value in (norm.weight, norm.bias)]
-    folded = fuse_conv_bn_weights(
-        convolution.weight.double(), bias, norm.running_mean.double(), norm.running_var.double(), norm.eps, *affine
-    )
+    own_bias = None if convolution.bias is None else convolution.bias.double()
+    mean, variance = (getattr(norm, name).double() for name in ("running_mean", "running_var"))
+    affine = (getattr(norm, name) for name in ("weight", "bias"))
+    scale, shift = (None if value is None else value.double() for value in affine)
+    eps: float = norm.__dict__["eps"]
+    folded = fuse_conv_bn_weights(convolution.weight.double(), own_bias, mean, variance, eps, scale, shift)
     weight, bias = (nn.Parameter(value.to(convolution.weight.dtype), requires_grad=False) for value in folded)
     return weight, bias

@@ -34,7 +34,7 @@ def unoptimised(model: nn.Module) -> dict[str, int]:
     """
     bodies = [backbone.body for backbone in model.modules() if isinstance(backbone, Backbone)]
     inside = {id(module) for body in bodies for module in body.modules()}
-    found = Counter()
+    found: Counter[str] = Counter()
     for module in model.modules():
         if hasattr(module, "running_var") or (id(module) not in inside and not _is_known(module)):
             found[type(module).__name__] += 1

@@ -6,12 +6,10 @@ Deformable DETR. Here one 64-bit number of PyTorch's generator decides about fou
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 
 from hf_detr.modeling.attention import DenseAttention, attention_weights
 
@@ -48,14 +46,14 @@ class _Dropout(torch.autograd.Function):
     """Zero and scale what the mask says, forwards and backwards."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, states: Tensor, p: float) -> Tensor:
+    def forward(ctx: Any, states: Tensor, p: float) -> Tensor:
         keep = keep_mask(states.shape, p)
         ctx.save_for_backward(keep)
         ctx.scale = 1 / (1 - p)
         return torch.where(keep, states, 0.0).mul_(ctx.scale)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (keep,) = ctx.saved_tensors
         return torch.where(keep, gradient, 0.0).mul_(ctx.scale), None
 
@@ -97,10 +95,15 @@ class FastDropoutAttention(DenseAttention):
         return _unpickled, (type(self).__bases__[1],), self.__dict__
 
 
-@cache
+_FAST_CLASSES: dict[type[DenseAttention], type[DenseAttention]] = {}
+
+
 def with_fast_dropout(attention: type[DenseAttention]) -> type[DenseAttention]:
     """Return a class of dense attention with `FastDropoutAttention` mixed in."""
-    return type(f"FastDropout{attention.__name__}", (FastDropoutAttention, attention), {"__module__": __name__})
+    if attention not in _FAST_CLASSES:
+        bases = (FastDropoutAttention, attention)
+        _FAST_CLASSES[attention] = type(f"FastDropout{attention.__name__}", bases, {"__module__": __name__})
+    return _FAST_CLASSES[attention]
 
 
 def _unpickled(attention: type[DenseAttention]) -> DenseAttention:

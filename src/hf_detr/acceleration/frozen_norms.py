@@ -6,6 +6,7 @@ they are. They are scaled anew in each step and receive their gradient through t
 """
 
 from contextlib import ExitStack
+from typing import Protocol
 
 import torch
 from timm.layers.norm_act import FrozenBatchNorm2d, FrozenBatchNormAct2d
@@ -17,6 +18,16 @@ from .batch_norm_folding import feeding_convolutions, is_equal, small_picture
 from .passes import Undo, alter
 
 
+class FrozenNorm(Protocol):
+    """What is read of a frozen batch norm of timm."""
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    eps: float
+
+
 class NormedConv2d(nn.Conv2d):
     """A convolution that also does the work of the frozen norm after it.
 
@@ -24,7 +35,7 @@ class NormedConv2d(nn.Conv2d):
         norms: the norm.
     """
 
-    norms: tuple[FrozenBatchNorm2d | FrozenBatchNormAct2d]
+    norms: tuple[FrozenNorm]
 
     def forward(self, states: Tensor) -> Tensor:
         """(B, C, H, W) → the map behind the norm."""

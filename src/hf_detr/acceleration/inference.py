@@ -68,11 +68,14 @@ class OptimizedHfDetrForObjectDetection(HfDetrForObjectDetection):
         with freed_memory_is_kept() if pixel_values.device.type == "cpu" else nullcontext():
             return super().forward(pixel_values.to(self.dtype, memory_format=layout), pixel_mask, **options)
 
-    def without_padding(
-        self, pixel_values: Tensor, sizes: list[tuple[int, int]], return_dict: bool | None
-    ) -> HfDetrObjectDetectionOutput | tuple[Tensor, ...]:
-        """Detect objects in images of the given heights and widths, cut out of their padded batch."""
-        outputs = HfDetrObjectDetectionOutput(**run_by_size(self.forward, pixel_values, sizes))
+    def without_padding(self, pixel_values: Tensor, sizes: list[tuple[int, int]], return_dict: bool | None) -> Any:
+        """Detect objects in images of the given heights and widths, cut out of their padded batch.
+
+        Returns:
+            the outputs, or the tuple of them where `return_dict` is False.
+        """
+        fields: dict[str, Any] = {**run_by_size(self.forward, pixel_values, sizes)}
+        outputs = HfDetrObjectDetectionOutput(**fields)
         return outputs if return_dict in (None, True) else outputs.to_tuple()
 
     def train(self, mode: bool = True) -> "OptimizedHfDetrForObjectDetection":

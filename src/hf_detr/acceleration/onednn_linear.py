@@ -5,10 +5,11 @@ of oneDNN. Convolutions go to oneDNN anyway.
 """
 
 from contextlib import ExitStack
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from .onednn_packing import has_packed_operators
 from .passes import Undo, alter
@@ -50,13 +51,13 @@ class _Linear(torch.autograd.Function):
     """A linear layer computed by oneDNN. MKL computes the gradient of the weights: it is as fast with that shape."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(states, weight)
         return product(states, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         states, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)
         for_states, for_weight, for_bias = ctx.needs_input_grad

@@ -7,6 +7,7 @@ in a pass of its own. The operators used here are the ones that torch's compiler
 import copy
 import operator
 from contextlib import ExitStack
+from typing import Any, Self
 
 import torch
 from torch import Tensor, fx, nn
@@ -26,14 +27,14 @@ _ADDITIONS = (operator.add, operator.iadd, torch.add)
 _RELUS = (torch.relu, torch.relu_, nn.functional.relu)
 
 
-class Packed:
+class Packed(nn.Module):
     """A layer that keeps its weights as oneDNN wants them, beside the plain ones, which serve everywhere else.
 
     Attributes:
         activation: the activation that is computed with the layer, "none" or "relu".
     """
 
-    activation = "none"
+    activation: str = "none"
     packed_weight: Tensor | None = None
 
     def packs(self, states: Tensor) -> bool:
@@ -46,11 +47,11 @@ class Packed:
         """Return the states after the activation, for layers that oneDNN did not compute together with it."""
         return states.relu_() if self.activation == "relu" else states
 
-    def _apply(self, *args, **kwargs) -> nn.Module:
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
         self.packed_weight = None  # the layer was moved or got another dtype
         return super()._apply(*args, **kwargs)
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.packed_weight = None
         super()._load_from_state_dict(*args, **kwargs)
 
@@ -87,14 +88,16 @@ class PackedConv2d(Packed, nn.Conv2d):
         rest = self.padding, self.stride, self.dilation, self.groups
         if self.packed_weight is None:
             weight = self.weight.to_mkldnn()
-            self.packed_weight = torch._C._nn.mkldnn_reorder_conv2d_weight(weight, *rest, maps.shape)
+            # The stub of torch lacks the size of the maps, and paddings by name.
+            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight
+            self.packed_weight = reorder(weight, *rest, maps.shape)
         arguments = self.packed_weight, self.bias, *rest
         if other is None:
             return torch.ops.mkldnn._convolution_pointwise(maps, *arguments, self.activation, [], "")
         add = torch.ops.mkldnn._convolution_pointwise_ if self.overwrites else torch.ops.mkldnn._convolution_pointwise
         first = (other, maps) if self.overwrites else (maps, other)
         # These operators take None in place of "none".
-        activation = (self.activation, [], "") if self.activation == "relu" else (None, [], None)
+        activation: list[Any] = [self.activation, [], ""] if self.activation == "relu" else [None, [], None]
         return add.binary(*first, *arguments, "add", 1.0, *activation)
 
 
@@ -181,9 +184,11 @@ def merge_sum(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
     if not isinstance(other, fx.Node):
         return node
     is_fresh = kind_of(other, modules) in (nn.Conv2d, PackedConv2d)
-    modules[node.target].overwrites = is_fresh and only_user(other) is addition
+    convolution = called(node, modules)
+    if isinstance(convolution, PackedConv2d):
+        convolution.overwrites = is_fresh and only_user(other) is addition
     with node.graph.inserting_before(addition):
-        merged = node.graph.call_module(node.target, (node.args[0], other))
+        merged = node.graph.call_module(str(node.target), (node.args[0], other))
     replace(addition, merged)
     node.graph.erase_node(node)
     return merged
@@ -191,15 +196,23 @@ def merge_sum(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node:
 
 def merge_activation(node: fx.Node, modules: dict[str, nn.Module]) -> None:
     """Let a convolution compute the ReLU that follows it, if nothing else reads the output of the convolution."""
-    user = only_user(node)
-    if user is not None and (kind_of(user, modules) is nn.ReLU or user.target in _RELUS):
-        modules[node.target].activation = "relu"
+    user, convolution = only_user(node), called(node, modules)
+    if user is None or not isinstance(convolution, PackedConv2d):
+        return
+    if kind_of(user, modules) is nn.ReLU or user.target in _RELUS:
+        convolution.activation = "relu"
         replace(user, node)
+
+
+def called(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
+    """Return the module that a node calls, or None."""
+    return modules[str(node.target)] if node.op == "call_module" else None
 
 
 def kind_of(node: fx.Node, modules: dict[str, nn.Module]) -> type | None:
     """Return the class of the module that a node calls, or None."""
-    return type(modules[node.target]) if node.op == "call_module" else None
+    module = called(node, modules)
+    return None if module is None else type(module)
 
 
 def is_packable(module: nn.Module | None) -> bool:

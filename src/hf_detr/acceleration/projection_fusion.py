@@ -1,21 +1,27 @@
 """Computes linear layers that read the same tensor as one layer."""
 
 from contextlib import ExitStack
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from hf_detr.modeling.attention import DenseMemorySelfAttention, SelfAttention
+from hf_detr.modeling.attention import DenseMemorySelfAttention, PlacedSelfAttention, SelfAttention
 from hf_detr.modeling.conditional_attention import ConditionalSelfAttention
-from hf_detr.modeling.deformable_attention import DeformableCrossAttention, DeformableSelfAttention
+from hf_detr.modeling.deformable_attention import (
+    DeformableAttention,
+    DeformableCrossAttention,
+    DeformableSelfAttention,
+)
 
 from .passes import REMOVED, Undo, alter
 
 
-class FusedProjections:
+class FusedProjections(PlacedSelfAttention):
     """The part of an attention that computes queries and keys of (states + position) in one product."""
 
-    fused = {"placed_proj": ("q_proj", "k_proj")}  # noqa: RUF012
+    fused: ClassVar = {"placed_proj": ("q_proj", "k_proj")}
+    placed_proj: nn.Linear
 
     def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As in `SelfAttention`."""
@@ -34,10 +40,12 @@ class FusedDenseMemorySelfAttention(FusedProjections, DenseMemorySelfAttention):
 class FusedConditionalSelfAttention(ConditionalSelfAttention):
     """Conditional self-attention with one product for all projections of the content, and one for the position."""
 
-    fused = {  # noqa: RUF012
+    fused: ClassVar = {
         "content_proj": ("q_content_proj", "k_content_proj", "v_proj"),
         "position_proj": ("q_position_proj", "k_position_proj"),
     }
+    content_proj: nn.Linear
+    position_proj: nn.Linear
 
     def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """As in `ConditionalSelfAttention`."""
@@ -46,10 +54,11 @@ class FusedConditionalSelfAttention(ConditionalSelfAttention):
         return query + query_position, key + key_position, value
 
 
-class FusedSampling:
+class FusedSampling(DeformableAttention):
     """The part of a deformable attention that computes offsets and weights in one product."""
 
-    fused = {"sampling_proj": ("sampling_offsets", "attention_weights")}  # noqa: RUF012
+    fused: ClassVar = {"sampling_proj": ("sampling_offsets", "attention_weights")}
+    sampling_proj: nn.Linear
 
     def project(self, placed: Tensor) -> tuple[Tensor, Tensor]:
         """As in `DeformableAttention`."""
@@ -65,7 +74,8 @@ class FusedDeformableCrossAttention(FusedSampling, DeformableCrossAttention):
     """Deformable cross-attention of decoder layers, with fused offsets and weights."""
 
 
-FUSED = {
+Fused = type[FusedProjections] | type[FusedConditionalSelfAttention] | type[FusedSampling]
+FUSED: dict[type[nn.Module], Fused] = {
     SelfAttention: FusedSelfAttention,
     DenseMemorySelfAttention: FusedDenseMemorySelfAttention,
     ConditionalSelfAttention: FusedConditionalSelfAttention,

@@ -8,11 +8,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from hf_detr.modeling.attention import Memory
+from hf_detr.modeling.attention import DenseAttention, Memory
 from hf_detr.modeling.decoder import SinePosition
 from hf_detr.modeling.detr import HfDetrModel
 from hf_detr.modeling.encoder import Encoder
@@ -32,7 +32,7 @@ class Constants:
     """A table of a few values by key, for several threads. Copies and pickles of a model start with an empty one."""
 
     def __init__(self) -> None:
-        self.values: OrderedDict[Hashable, object] = OrderedDict()
+        self.values: OrderedDict[Hashable, Any] = OrderedDict()
         self.lock = Lock()
 
     def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
@@ -79,6 +79,8 @@ class ConstantPosition(nn.Module):
 class ConstantPlaceEncoder(Encoder):
     """An encoder that keeps the positions (with the embeddings of the levels) and the cells of its tokens."""
 
+    constants: Constants
+
     def place(self, memory: Memory) -> tuple[Tensor, Tensor | None]:
         """As in `Encoder`."""
         if memory.mask is not None:
@@ -88,6 +90,8 @@ class ConstantPlaceEncoder(Encoder):
 
 class ConstantAnchorQueries(SelectedQueries):
     """Selected queries that keep the anchors of the tokens."""
+
+    constants: Constants
 
     def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
         """As in `SelectedQueries`."""
@@ -99,7 +103,7 @@ class ConstantAnchorQueries(SelectedQueries):
 class ConstantSelfAttention(nn.Module):
     """Self-attention whose result is kept, because its queries are the same in every image."""
 
-    def __init__(self, attention: nn.Module):
+    def __init__(self, attention: DenseAttention):
         super().__init__()
         self.attention, self.constants = attention, Constants()
 
@@ -136,5 +140,7 @@ def keep_constants_of(network: HfDetrModel) -> Undo:
         moving = isinstance(decoder.position, SinePosition) and decoder.position.relative_to_padded
         if isinstance(queries, LearnedQueries) and not moving:
             first = decoder.layers[0]
-            undos.callback(alter(first, self_attn=ConstantSelfAttention(first.self_attn)))
+            attention = first.self_attn
+            if isinstance(attention, DenseAttention):
+                undos.callback(alter(first, self_attn=ConstantSelfAttention(attention)))
         return undos.pop_all().close

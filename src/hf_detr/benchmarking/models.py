@@ -164,4 +164,10 @@ def their_forms(preset: str, shape: Shape, options: BenchOptions) -> Iterator[Co
     if options.device == "cpu":
         yield Contestant("transformers, freed memory kept", partial(keeping, plain.build))
     if options.compile:
-        yield forward_contestant("transformers, compiled", lambda: torch.compile(make().eval()), shape, options)
+
+        def compiled() -> nn.Module:
+            model = make().eval()
+            model.compile()
+            return model
+
+        yield forward_contestant("transformers, compiled", compiled, shape, options)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from .contest import SkipContestant
 
@@ -50,7 +51,7 @@ TORCHVISION = {
 }
 
 
-def counterpart(preset: str, *, nearest: bool = False, **overrides: Any) -> nn.Module:
+def counterpart(preset: str, *, nearest: bool = False, **overrides: Any) -> PreTrainedModel:
     """Return the model of transformers with the architecture of a preset, or the nearest one.
 
     Raises:
@@ -63,7 +64,7 @@ def counterpart(preset: str, *, nearest: bool = False, **overrides: Any) -> nn.M
     return transformers_model(kind, **differences, **overrides)
 
 
-def transformers_model(kind: str, **differences: Any) -> nn.Module:
+def transformers_model(kind: str, **differences: Any) -> PreTrainedModel:
     """Return a detector of transformers with random weights, and with its defaults except for the differences."""
     transformers = import_module("transformers")
     config = getattr(transformers, f"{kind}Config")(num_labels=NUM_LABELS, **timm_backbone(kind, differences))

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import pipeline
+from transformers import PreTrainedModel, pipeline
 
-from hf_detr import HfDetrConfig, HfDetrImageProcessor
+from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrImageProcessor
 from hf_detr.acceleration.inference import optimize_for_inference
 from hf_detr.processing.sizes import published_size
 
@@ -52,7 +51,7 @@ def our_processor(preset: str, size: dict[str, int]) -> HfDetrImageProcessor:
     return HfDetrImageProcessor.for_config(HfDetrConfig.from_preset(preset), size)
 
 
-def optimised_model(make: Callable[[], nn.Module]) -> nn.Module:
+def optimised_model(make: Callable[[], HfDetrForObjectDetection]) -> PreTrainedModel:
     """Return the optimised form of a model."""
     return optimize_for_inference(make().eval())
 
@@ -65,7 +64,7 @@ def theirs_of(preset: str, size: dict[str, int]) -> Any:
 
 
 def detection(
-    make_model: Callable[[], nn.Module],
+    make_model: Callable[[], PreTrainedModel],
     make_processor: Callable[[], Any],
     options: BenchOptions,
     size: dict[str, int],

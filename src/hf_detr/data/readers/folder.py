@@ -140,7 +140,7 @@ class DataFolder:
             if isinstance(guess, str):
                 names_of[guess].append(name)
         decided = {name: self._decided(name, guess, names_of, places[0][0]) for name, guess in guesses.items()}
-        return [decided[name] if found[name] is None else self.path / found[name] for name in written]
+        return [decided[name] if (path := found[name]) is None else self.path / path for name in written]
 
     def _claim(self, name: str, path: str) -> None:
         """Note that a name leads to a picture, so that no other name is taken to mean the same one."""
@@ -194,8 +194,8 @@ class DataFolder:
     def _elsewhere(self, written: str, first: str | None, split: str | None) -> str | list[str]:
         """Look in all folders, in the steps 4 and 5; several pictures are returned as a list."""
         several: list[str] = []
-        for prefix in (first, ""):
-            for parts in _portable(written) if prefix is not None else ():
+        for prefix in [prefix for prefix in (first, "") if prefix is not None]:
+            for parts in _portable(written):
                 found = [name for name in self._by_name.get(_folded(parts[-1]), ()) if name.startswith(prefix)]
                 found = [name for name in found if not _is_of_another(split, name)]
                 found = _most_alike(found, parts) if len(found) > 1 else found
