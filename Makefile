@@ -28,6 +28,8 @@ sweep: $(stamps)/test
 lint: $(stamps)/test
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
+	$(PYTHON) -c "from importlinter.cli import lint_imports_command as run; run()"
+	$(PYTHON) -m mypy
 
 # The site: the pages of docs/ and a reference made of docstrings.
 docs: $(stamps)/docs

@@ -67,10 +67,12 @@ def test_a_fresh_machine_gets_a_virtual_environment_once(checkout):
         ".venv/bin/python -m pip install --editable .[test]",
         ".venv/bin/python -m ruff check",
         ".venv/bin/python -m ruff format --check",
+        ".venv/bin/python -c from importlinter.cli import lint_imports_command as run; run()",
+        ".venv/bin/python -m mypy",
         ".venv/bin/python -m pytest -n 2 --dist worksteal -m not sweep",
     ]
     again = checkout.make("test")
-    assert [call.split()[2] for call in again] == ["ruff", "ruff", "pytest"]
+    assert [call.split()[2] for call in again] == ["ruff", "ruff", "from", "mypy", "pytest"]
 
 
 def test_the_sweep_and_the_site_are_commands_of_their_own(checkout):
@@ -139,7 +141,7 @@ def test_a_failed_step_is_done_again(checkout, step):
     assert any(step in call for call in checkout.make("test"))
 
 
-@pytest.mark.parametrize("step", ["-m ruff check", "-m ruff format", "-m pytest"])
+@pytest.mark.parametrize("step", ["-m ruff check", "-m ruff format", "importlinter", "-m mypy", "-m pytest"])
 def test_a_failed_check_fails_the_command(checkout, step):
     assert step in checkout.make("test", fail_on=step)[-1]
 
