@@ -81,13 +81,13 @@ def tell_sahi_of_sigmoids(sahi: ModuleType) -> None:
     take the softmax of a sigmoid model. Models of other types are left to SAHI. Where SAHI has no such property,
     nothing is changed.
     """
-    detector = getattr(sahi, "HuggingfaceDetectionModel", None)
+    detector: Any = getattr(sahi, "HuggingfaceDetectionModel", None)
     by_name = getattr(detector, "_uses_sigmoid_cls", None)
     if not isinstance(by_name, property):
         return
 
     def uses_sigmoid_cls(self: Any) -> bool:
-        config = getattr(self.model, "config", None)
+        config: Any = getattr(self.model, "config", None)
         if getattr(config, "model_type", None) == MODEL_TYPE:
             return config.classification != "softmax"
         return by_name.__get__(self)
