@@ -90,7 +90,7 @@ def test_a_picture_that_another_name_leads_to_is_not_taken(make):
     first, second = folder.find_all(["a/p.jpg", "b/p.jpg"])
     assert first.exists()
     assert not second.exists()
-    assert "a/p.jpg, is that of 'a/p.jpg'" in folder.not_found[second]
+    assert "a/p.jpg, belongs to 'a/p.jpg'" in folder.not_found[second]
 
 
 def test_two_incomplete_names_of_one_picture_lead_to_none(make):

@@ -88,7 +88,7 @@ def test_boxes_of_turned_photographs_are_where_they_were_drawn(tmp_path, orienta
     photographs = [(orientation, CORNER_BOX), (orientation, SMALL_BOX)]
     files = write_turned(tmp_path, photographs, drawn_on_stored)
     kinds = (
-        "0 are taken for those of the upright picture, the boxes of 2 were turned" if drawn_on_stored else "of 2 are"
+        "0 are taken as drawn on the upright picture, the boxes of 2 were turned" if drawn_on_stored else "of 2 are"
     )
     with pytest.warns(UserWarning, match=f"2 images are turned by their EXIF orientation.*{kinds}"):
         dataset = read_coco(*files)
@@ -102,7 +102,7 @@ def test_boxes_of_turned_photographs_are_where_they_were_drawn(tmp_path, orienta
 
 def test_boxes_that_fit_both_ways_are_those_of_the_displayed_picture(tmp_path):
     files = write_turned(tmp_path, [(6, SMALL_BOX)], drawn_on_stored=False)
-    with pytest.warns(UserWarning, match="boxes of 1 are taken for those of the upright picture"):
+    with pytest.warns(UserWarning, match="boxes of 1 are taken as drawn on the upright picture"):
         assert read_coco(*files)[0]["objects"]["bbox"] == [list(SMALL_BOX)]
 
 

@@ -1,4 +1,4 @@
-"""Detection data sets: one schema, readers, augmentation, collation and the built-in synthetic set."""
+"""Detection data sets: their one schema, readers, augmentation, collation and the built-in synthetic set."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Data given as an archive: it is unpacked once into the cache, and nothing in it is written outside of its folder."""
+"""Unpacks data given as an archive into the cache, once. Nothing is written outside of the archive's folder."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from .schema import DataError, locate
 
 SUFFIXES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 LEAST_FREE_BYTES = 1 << 30
-"""This much room is left on the disk."""
+"""The bytes that stay free on the disk after unpacking."""
 
 
 def is_archive(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The one check of the boxes of a record: four finite numbers, of a size, inside their image; and clipping."""
+"""Checks the boxes of a record, which are four finite numbers with a size inside their image, and clips them."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from .options import ReadOptions
 from .schema import DataError, SourceImage, SourceObject, is_finite, is_integer, locate
 
 OVERFLOW_TOLERANCE = 2.0
-"""Boxes reaching this many pixels or fewer beyond the image are clipped: rounding, not a mistake."""
+"""Boxes that reach at most this many pixels beyond the image are clipped, because this is rounding and no mistake."""
 
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Counts of the boxes that were changed or left out, of a record or of many.
+    """The counts of boxes that were changed or left out, for one record or for many.
 
     Attributes:
         empty: boxes left out because they have no area.
@@ -42,7 +42,7 @@ class Changes:
         )
 
     def in_words(self, done: bool = False) -> str:
-        """Return what clipping does, such as "clip 12 boxes of 5 images and drop 1", or did."""
+        """Return in words what clipping does, such as "clip 12 boxes of 5 images and drop 1", or what it did."""
         clip, drop = ("clipped", "dropped") if done else ("clip", "drop")
         cut = f"{clip} {_count(self.clipped, 'box', 'boxes')} of {_count(self.images, 'image', 'images')}"
         return f"{cut} and {drop} {self.dropped}" if self.dropped else cut
@@ -57,7 +57,7 @@ class BoxesOutsideError(DataError):
 
 
 class CheckedObject(NamedTuple):
-    """An object that passed: its box as (x, y, width, height) in pixels inside the image, and its area in pixels."""
+    """An object that passed the check, with its box (x, y, width, height) inside the image and its area, in pixels."""
 
     item: SourceObject
     box: Box
@@ -73,10 +73,10 @@ def checked_objects(
         record: the image and its objects as the file has them.
         labels: the declared categories.
         source: the file that errors name.
-        options: in which format the boxes are, and whether they are clipped.
+        options: the format of the boxes, and whether they are clipped.
 
     Returns:
-        the objects that can be used, and the count of what was left out or clipped.
+        the objects that can be used, and the counts of boxes that were left out or clipped.
 
     Raises:
         DataError: a field of an object is not what it should be, or its category is not declared.
@@ -112,7 +112,7 @@ def checked_objects(
 def reaches_outside(box: Any, width: Any, height: Any) -> Any:
     """Return whether a box (x, y, width, height) reaches further beyond its image than rounding explains.
 
-    Box and size may be arrays of many, all in pixels; then the answer is one, too.
+    Box and size may be arrays of many boxes, all in pixels; then the answer is an array too.
     """
     x, y, box_width, box_height = box
     low, right, bottom = -OVERFLOW_TOLERANCE, width + OVERFLOW_TOLERANCE, height + OVERFLOW_TOLERANCE
@@ -120,14 +120,14 @@ def reaches_outside(box: Any, width: Any, height: Any) -> Any:
 
 
 def clipped(box: Box, width: float, height: float) -> Box:
-    """Return the part of a box (x, y, width, height) inside an image; without a positive size, nothing is left."""
+    """Return the part of a box (x, y, width, height) inside an image; without a positive size nothing is left."""
     left, top = max(box[0], 0.0), max(box[1], 0.0)
     right, bottom = min(box[0] + box[2], float(width)), min(box[1] + box[3], float(height))
     return left, top, right - left, bottom - top
 
 
 def numbers_of(item: SourceObject) -> Box | None:
-    """Return the four numbers of an object's box as its file has them, None where they are something else."""
+    """Return the four numbers of an object's box as its file has them, or None where they are something else."""
     box = item.bbox
     if isinstance(box, str) or not isinstance(box, Sequence | np.ndarray) or len(box) != 4:
         return None

@@ -1,4 +1,4 @@
-"""The ways in which four numbers say where a box is, and how each becomes (x, y, width, height) in pixels."""
+"""Converts boxes of every format, a way to place a box by four numbers, to (x, y, width, height) in pixels."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 BoxFormat = Literal["xywh", "xyxy", "cxcywh", "xywhn", "xyxyn", "cxcywhn"]
 BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
-"""The names that torchvision uses, and with an n the same as shares of the image's width and height."""
+"""The formats by the names that torchvision uses. With an n the numbers are shares of the image's width and height."""
 BOX_FORMATS_IN_WORDS = (
     "xywh (left, top, width, height), xyxy (left, top, right, bottom) or cxcywh (centre x, centre y, width, height), "
     "in pixels; xywhn, xyxyn or cxcywhn for the same as shares of the image's width and height"
@@ -40,7 +40,7 @@ def to_xywh(
 
     Args:
         box: the four numbers of a box, or four arrays of many boxes.
-        box_format: what the four numbers are.
+        box_format: the format of the four numbers.
         width, height: the size of the image in pixels, or arrays of the sizes of many.
 
     Returns:

@@ -1,4 +1,4 @@
-"""From rows of a data set to the batch that the model takes."""
+"""Makes the batch that a model takes of rows of a data set."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,13 +33,14 @@ class DetectionCollator:
             and `iscrowd` to the same, already at its final size unless the image processor has a fixed one. It also
             gets `masks` (tv_tensors, (T, H, W)) if it has an attribute `uses_masks` that is true and the data has
             them. Images may be smaller than in their file, but no edge is shorter than its attribute `least_edge`, if
-            it has one. None: the image processor resizes.
-        masks: add `masks` (T, H, W), bool, of the padded image, to the labels: much memory, for models that segment.
+            it has one. With None the image processor resizes.
+        masks: whether the labels get `masks` (T, H, W), bool, of the padded image. They need much memory, and only
+            models that segment need them.
     """
 
     def __init__(self, image_processor: Any, augmentation: Augmentation | None = None, masks: bool = False):
         self.image_processor = image_processor
-        # a processor of one fixed size has the last word on it
+        # A processor with one fixed size resizes again after the augmentation.
         self.resizes = augmentation is None or "shortest_edge" not in dict(image_processor.size)
         self.augmentation = augmentation
         self.masks = masks
@@ -78,10 +79,10 @@ def load_example(
 ) -> tuple[torch.Tensor, dict[str, Any]]:
     """Decode a row: its image, uint8 (3, H, W), and its target as of `detection_target`, with masks if asked for.
 
-    With `least_edge` both may be smaller than in the file, see `decode_image`; not where there are masks.
+    With `least_edge` both may be smaller than in the file, see `decode_image`, unless masks are asked for.
 
     Raises:
-        DataError: the image cannot be decoded, or is not as large as the row says.
+        DataError: the image cannot be decoded, or has another size than the row says.
     """
     masks = masks and row.get("instance_mask") is not None
     image = decode_image(row["image"], row["image_id"], None if masks else least_edge)
@@ -116,7 +117,7 @@ def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, An
     These are `boxes` (T, 4) in xyxy pixels and, each (T,), `labels`, `area`, `iscrowd` and `ids`, which tell the
     objects of all images apart: their own numbers may begin anew with each image.
 
-    Boxes and areas are those in the image given, which may have been decoded at a smaller size than the row says.
+    Boxes and areas fit the image given, which may have been decoded at a smaller size than the row says.
     """
     objects = row["objects"]
     boxes = torch.tensor(objects["bbox"], dtype=torch.float32).reshape(-1, 4)
@@ -131,7 +132,7 @@ def detection_target(row: Mapping[str, Any], image: Image.Image) -> dict[str, An
         "labels": torch.tensor(objects["category"], dtype=torch.int64),
         "area": area,
         "iscrowd": torch.tensor(objects["iscrowd"], dtype=torch.int64),
-        # of integers, so the same in every process and run
+        # The hash of a tuple of integers is the same in every process and run.
         "ids": torch.tensor([hash((row["image_id"], number)) for number in objects["id"]], dtype=torch.int64),
     }
 
@@ -145,7 +146,7 @@ def padded_masks(target: Mapping[str, torch.Tensor], size: Sequence[int], canvas
 
 
 def image_objects(image_id: int, target: Mapping[str, torch.Tensor]) -> ImageObjects:
-    """Return a target as what the image processor makes labels of."""
+    """Return a target as the annotation of which the image processor makes labels."""
     corners = target["boxes"].as_subclass(torch.Tensor)
     return ImageObjects(
         image_id,

@@ -1,4 +1,4 @@
-"""Pictures of detections: boxes with captions, two pictures side by side, grids."""
+"""Draws pictures of detections: boxes with captions, two pictures side by side, grids."""
 
 import colorsys
 from collections.abc import Sequence
@@ -110,7 +110,7 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def _ordered(box: np.ndarray) -> tuple[float, float, float, float]:
-    """Return the corners with left <= right and top <= bottom, which an untrained model does not promise."""
+    """Return the corners with left <= right and top <= bottom, which an untrained model may exchange."""
     return min(box[0], box[2]), min(box[1], box[3]), max(box[0], box[2]), max(box[1], box[3])
 
 

@@ -1,4 +1,4 @@
-"""The size of an image and how it is turned, read from the header of its file."""
+"""Reads the size of an image, and how it is turned, from the header of its file."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -15,7 +15,7 @@ from .threads import in_threads
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header of an image says.
+    """The facts that the header of an image states.
 
     Attributes:
         stored_size: (width, height) in pixels as the file stores them.
@@ -41,7 +41,7 @@ def read_header(image: Path | dict[str, Any], image_id: Any = None) -> ImageHead
 
     Args:
         image: a file, or `{"bytes": ..., "path": ...}` as `datasets.Image` stores it.
-        image_id: for the error.
+        image_id: the image id that the error names.
 
     Raises:
         DataError: the file is missing or is no image.
@@ -64,7 +64,7 @@ def header_of(picture: PIL.Image.Image) -> ImageHeader:
 
 
 def with_headers(records: Iterable[SourceImage]) -> Iterator[tuple[SourceImage, ImageHeader | DataError | None]]:
-    """Return records in their order, each with what `header_or_error` gives; with progress where that takes long."""
+    """Return records in their order, each with the result of `header_or_error`. A bar shows slow progress."""
     return in_threads(header_or_error, records, "Reading image sizes")
 
 

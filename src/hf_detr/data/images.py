@@ -1,4 +1,4 @@
-"""Which files are pictures, and decoding them so that every failure names the file."""
+"""Tells which files are pictures, and decodes them so that every failure names the file."""
 
 import io
 import os
@@ -14,7 +14,7 @@ from ..processing.image_files import HEIF_SUFFIXES, displayed_picture, open_pict
 from .schema import locate
 
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-"""Formats that Pillow knows by their names, but that hold vectors, films or tables, or that need another program."""
+"""Formats that Pillow knows, but that hold vectors, films or tables, or that need another program."""
 
 
 def _image_suffixes() -> frozenset[str]:
@@ -45,8 +45,8 @@ def is_image(path: str | PurePath) -> bool:
 def undecoded(dataset: Dataset) -> Dataset:
     """Return the same data set with its images as files and bytes, left for `decode_image`.
 
-    `datasets` decodes on access, and what it raises for a broken file does not say which one; a row taken undecoded
-    lets the collator name the file and the image id.
+    `datasets` decodes on access, and its error for a broken file does not name the file. With an undecoded row the
+    collator can name the file and the image id.
     """
     for name, feature in dataset.features.items():
         if isinstance(feature, datasets.Image):
@@ -63,9 +63,9 @@ def decode_image(
 
     Args:
         image: a picture, or `{"bytes": ..., "path": ...}` as `datasets.Image` stores it.
-        image_id: for the error.
-        least_edge: a JPEG may be decoded at a half, a quarter or an eighth of its size, which is faster, as long as
-            no edge gets shorter than this.
+        image_id: the image id that the error names.
+        least_edge: the shortest edge that is needed. A JPEG may be decoded at a half, a quarter or an eighth of its
+            size, which is faster, as long as no edge gets shorter than this.
 
     Raises:
         DataError: the image is truncated or otherwise unreadable, or its pixels are neither 8- nor 16-bit integers.
@@ -81,7 +81,7 @@ def decode_image(
 
 
 def check_decoded_size(picture: PIL.Image.Image, row: Mapping[str, Any], reduced: bool = False) -> None:
-    """Check that the image of a row is as large as its annotations say: boxes of another image would be nonsense.
+    """Check that the image of a row is as large as its annotations say, because boxes would not fit another image.
 
     Args:
         picture: the decoded image.
@@ -89,7 +89,7 @@ def check_decoded_size(picture: PIL.Image.Image, row: Mapping[str, Any], reduced
         reduced: whether a JPEG may have been decoded at a half, a quarter or an eighth of its size.
 
     Raises:
-        DataError: it is not; the error names the file and both sizes.
+        DataError: the image has another size; the error names the file and both sizes.
     """
     stated = (row["width"], row["height"])
     scales = JPEG_SCALES if reduced else (1,)
@@ -106,7 +106,7 @@ def check_decoded_size(picture: PIL.Image.Image, row: Mapping[str, Any], reduced
 
 def _opened(image: dict[str, Any], least_edge: int | None, name: str) -> PIL.Image.Image:
     content, path = image.get("bytes"), image.get("path") or ""
-    if content is None and not Path(path).is_file():  # of a repository or inside an archive, or missing
+    if content is None and not Path(path).is_file():  # in a repository, in an archive, or missing
         return datasets.Image().decode_example(image)
     picture = open_picture(path if content is None else io.BytesIO(content), name)
     if least_edge is not None:

@@ -1,4 +1,4 @@
-"""What of a folder was not used: every picture is used, or one line says that it was not."""
+"""Warns of the files in a folder that were not used: every picture is used, or one line says that it was not."""
 
 import os
 import warnings
@@ -14,7 +14,7 @@ ANNOTATION_SUFFIXES = {
     *(".json", ".jsonl", ".xml", ".txt", ".csv", ".tsv", ".yaml", ".yml", ".parquet", ".arrow", ".names", ".data"),
     *(".cfg", ".md", ".html", ".rst", ".log", ".cache", ".pbtxt", ".lock"),
 }
-"""Files about pictures, which nobody takes for one."""
+"""The suffixes of files about pictures, which nobody takes for pictures."""
 MASK_FOLDERS = {"SegmentationClass", "SegmentationObject", "SegmentationClassRaw", "SegmentationObjectRaw"}
 """Folders in which Pascal VOC keeps masks."""
 
@@ -22,7 +22,7 @@ MASK_FOLDERS = {"SegmentationClass", "SegmentationObject", "SegmentationClassRaw
 def say_left_out_files(folder: DataFolder, splits: Mapping[str, SourceSplit]) -> None:
     """Warn once of the pictures that no annotation names, and once of files that are no pictures.
 
-    Of a data set that was given as one annotation file, only the folders count that hold pictures of it.
+    Of a data set that was given as one annotation file, only the folders that hold its pictures count.
     """
     images = [
         record.image for split in splits.values() if split.pictures is None for record in split.records if record.image
@@ -43,7 +43,7 @@ def say_left_out_files(folder: DataFolder, splits: Mapping[str, SourceSplit]) ->
 
 
 def say_not_found(folder: DataFolder) -> None:
-    """Warn once of names that lead to several pictures, or to that of another name."""
+    """Warn once of names that lead to several pictures, or to the picture of another name."""
     unclear = [f"{folder.name_of(path)} ({why})" for path, why in folder.not_found.items() if "," in why]
     if unclear:
         names = counted(len(unclear), "name")

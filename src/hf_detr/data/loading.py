@@ -1,4 +1,4 @@
-"""One entrance to every kind of detection data: the built-in set, a folder in a known layout, a file, an archive."""
+"""Loads every kind of detection data: the built-in set, a folder in a known layout, a file, an archive."""
 
 import re
 from dataclasses import replace
@@ -31,7 +31,7 @@ from .synthetic import synthetic_split
 SYNTHETIC_TRAIN_IMAGES = 500
 SYNTHETIC_VALIDATION_FIRST_ID = 1_000_000
 ANNOTATION_FOLDERS = ("annotations", "labels", "ann")
-"""Of an annotation file in a folder of this name, in small letters, the data are the folder above."""
+"""Where an annotation file is in a folder of one of these names, in small letters, the data are the folder above."""
 NO_FOLDER = (
     "expected a folder of detection data, an archive or an annotation file of it, a data set on the Hub as "
     '"owner/name", or the word "synthetic"; there is no such folder or file'
@@ -47,8 +47,8 @@ def load_detection_data(data: str | Path, seed: int = 0, options: ReadOptions | 
         data: "synthetic" or "synthetic:500" for the built-in set (with the number of training images; a fifth as
             many are for validation), a folder in one of `LAYOUTS`, a zip or tar of one, an annotation file such as
             data.yaml or a json, or "owner/name" of a data set on the Hub ("owner/name:subset" where it has several).
-        seed: draws the synthetic images; splits data that come without a validation split.
-        options: how the files are to be taken where they are not as their layout says; the defaults of `ReadOptions`.
+        seed: the number with which the synthetic images are drawn, and data without a validation split are split.
+        options: how the files are to be taken where they are not as their layout says; by default `ReadOptions()`.
 
     Raises:
         DataError: no known layout is found (the error lists them), a split shows classes that the training data lack,
@@ -94,7 +94,7 @@ def layout_of(path: Path) -> tuple[Layout, DataFolder]:
     A folder that holds nothing but another one is as good as that one.
 
     Raises:
-        DataError: in none that is known; the error lists them.
+        DataError: no known layout is found; the error lists the layouts.
     """
     folder = _opened(path)
     inner: DataFolder | None = folder

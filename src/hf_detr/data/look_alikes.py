@@ -1,4 +1,4 @@
-"""Finding images that are copies of each other, or nearly: by the bytes, and by a difference hash of the pixels."""
+"""Finds images that are copies of each other, or nearly, by their bytes and by a difference hash of their pixels."""
 
 import hashlib
 import io
@@ -14,20 +14,22 @@ import PIL.Image
 from ..processing.image_files import PictureError, displayed_picture, open_picture
 
 THUMBNAIL_SIZE = (9, 8)
-"""Width and height of the grey thumbnail: its 8x8 differences along the rows are the difference hash (dHash)."""
+"""The width and height of the grey thumbnail, whose 8x8 differences along the rows are the difference hash (dHash)."""
 DRAFT_SIZE = (72, 64)
-"""JPEG files are decoded at an eighth of their size, or what is just above this: every byte is read all the same."""
+"""JPEG files are decoded at an eighth of their size, or a little above this edge. Every byte is read all the same."""
 MOST_DIFFERENT_BITS = 4
-"""Of the 64 bits of the hash: re-encoding and resizing flip a few; different photographs differ in about half."""
+"""How many of the 64 bits of the hash may differ. Re-encoding and resizing flip a few; other photographs differ in
+about half."""
 MOST_DIFFERENT_GREY = 8.0
-"""Mean difference of the grey thumbnails, of 255: pictures without contrast have the same hash whatever their grey."""
+"""How much the grey thumbnails may differ on average, of 255. Pictures without contrast have the same hash whatever
+their grey."""
 PRODUCTS_AT_ONCE = 2**24
-"""Images are compared in blocks of so many pairs, which bounds the memory."""
+"""Images are compared in blocks of this many pairs, which bounds the memory."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What an image is compared by.
+    """The values by which an image is compared.
 
     Attributes:
         digest: a hash of the bytes of the file.
@@ -55,7 +57,7 @@ def fingerprint_of(content: bytes) -> Fingerprint:
     """Return the fingerprint of an encoded image.
 
     Raises:
-        PictureError: it cannot be decoded, or has neither 8 nor 16 bits a pixel.
+        PictureError: the image cannot be decoded, or has neither 8 nor 16 bits a pixel.
     """
     with open_picture(io.BytesIO(content)) as picture:
         picture.draft("L", DRAFT_SIZE)
@@ -91,7 +93,7 @@ def identical(fingerprints: Sequence[Fingerprint]) -> bool:
 
 
 def _similar_pairs(thumbnails: np.ndarray) -> list[tuple[int, int]]:
-    """Return the pairs of (N, 8, 9) thumbnails that look alike; quadratic in N, but one matrix product a block."""
+    """Return the pairs of (N, 8, 9) thumbnails that look alike, by one matrix product for each block of pairs."""
     bits = np.where(thumbnails[:, :, 1:] > thumbnails[:, :, :-1], 1, -1).reshape(len(thumbnails), -1)
     signs = bits.astype(np.float32)
     least_product = signs.shape[1] - 2 * MOST_DIFFERENT_BITS  # each bit that differs takes two from the product

@@ -1,4 +1,4 @@
-"""Boxes in another format than their layout has: judged over a whole split, by which reading fits the images."""
+"""Finds boxes in another format than their layout has: it judges over a whole split which format fits the images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from .box_formats import BoxFormat, format_in_words, is_normalised, to_xywh
 LEAST_MISFITS = 5
 """Fewer boxes than this that contradict the stated format may be slips, and fit another reading by chance."""
 LEAST_FIT = 0.98
-"""Share of the boxes that another reading has to explain; what remains may be other mistakes."""
+"""The share of the boxes that another reading has to explain. The other boxes may hold other mistakes."""
 MOST_UNEXPLAINED = 0.1
-"""Another reading has to leave at most this share of the boxes unexplained that the stated format does."""
+"""Another reading may leave unexplained at most this share of the boxes that the stated format leaves unexplained."""
 NORMALISED_SHARE = 0.95
 """With this share of the boxes between 0 and 1, they are not pixels."""
 NORMALISED_SLACK = 1e-3
@@ -29,8 +29,8 @@ class MistakenFormat:
 
     Attributes:
         name: what the four numbers seem to be, in words.
-        box_format: the same for `ReadOptions.box_format`; None where none of the formats is it.
-        evidence: the counts that say so.
+        box_format: its name for `ReadOptions.box_format`; None where no format of that option is this reading.
+        evidence: the counts that speak for this reading.
         bbox: (N, 4) float64, the boxes as (x, y, width, height) in pixels under this reading.
         misfits: the positions of the boxes that contradict the stated format.
     """
@@ -43,7 +43,7 @@ class MistakenFormat:
 
     @property
     def remedy(self) -> str:
-        """What to do, as a sentence without its end."""
+        """The remedy, as a sentence without its full stop."""
         if self.box_format is None:
             return "exchange the numbers in the file: no --box-format has rows first"
         return f"--box-format {self.box_format} reads them so"
@@ -55,7 +55,7 @@ def mistaken_format(bbox: np.ndarray, sizes: np.ndarray, stated: BoxFormat) -> M
     Args:
         bbox: (N, 4) float64, the four numbers of each box as the file has them, finite.
         sizes: (N, 2) float64, (width, height) in pixels of the image of each box.
-        stated: what the numbers are by the layout of the files.
+        stated: the format of the numbers by the layout of the files.
     """
     if len(bbox) < LEAST_MISFITS:
         return None
@@ -95,7 +95,8 @@ def _readings(
     else:
         readings[ROWS_FIRST] = (None, rows_first)
     if is_normalised(stated) and not normalised:
-        # Taken for pixels, shares of an image fit it always: only numbers far beyond 1 were never shares.
+        # Shares of an image always fit it when they are taken for pixels. So only numbers far beyond 1 rule shares
+        # out.
         near = (np.abs(bbox) <= FAR_BEYOND).all(axis=1)
         for _, pixels in readings.values():
             pixels[near] = np.nan

@@ -1,4 +1,4 @@
-"""How the files of a data set are to be taken: options of every command that reads one."""
+"""The options of every command that reads a data set: how its files are to be taken."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ from .box_formats import BOX_FORMATS, BOX_FORMATS_IN_WORDS, BoxFormat
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """What the owner of a data set says about its files, and what may be done to make them usable.
+    """The owner's statements about the files of a data set, and the changes that are allowed to make them usable.
 
     Attributes:
-        box_format: what the four numbers of every box are, for files whose boxes are not what their layout says; None
-            takes them as the layout says. One of `BOX_FORMATS`.
-        clip_boxes: boxes that reach beyond their image are cut at its edge, and those of which nothing is left are
-            dropped; both are counted in a warning. Without it such a box is an error.
-        skip_unusable: images that cannot be used are left out, counted and listed in a warning; an image goes as a
-            whole, because a picture of which one object is missing teaches that the object is background. Without it
-            they are an error.
+        box_format: the format of the four numbers of every box, one of `BOX_FORMATS`, for files whose boxes are not in
+            the format of their layout. With None they are.
+        clip_boxes: whether boxes that reach beyond their image are cut at its edge, and dropped where nothing is left
+            of them. A warning counts both. Without this option such a box is an error.
+        skip_unusable: whether images that cannot be used are left out, and a warning counts and lists them. An image
+            is left out as a whole, because a picture in which one object is not annotated teaches that the object is
+            background. Without this option such an image is an error.
 
     Raises:
         ValueError: there is no such format.
@@ -32,7 +32,7 @@ class ReadOptions:
         metavar="FORMAT",
     )
     clip_boxes: bool = option(
-        "Cut boxes that reach beyond their image at its edge, and drop those of which nothing is left.",
+        "Cut boxes that reach beyond their image at its edge, and drop boxes of which nothing is left.",
         "--clip-boxes",
         default=False,
     )

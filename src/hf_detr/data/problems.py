@@ -1,4 +1,4 @@
-"""What is said of records that cannot be used: how many, the first of them, and what would help."""
+"""Words the errors about records that cannot be used: how many there are, the first of them, and what would help."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from .options import ReadOptions
 from .schema import DataError, SourceImage
 
 PROBLEMS_SHOWN = 3
-"""So many of the images that cannot be used are named; the doctor names all."""
+"""The number of unusable images that an error names; the doctor names all."""
 
 
 def counted(problems: Sequence[DataError]) -> str:
-    """Return a line that says of one or many images why they cannot be used."""
+    """Return a line that says why one or many images cannot be used."""
     return str(problems[0]) if len(problems) == 1 else f"{len(problems)} images cannot be used: {listed(problems)}"
 
 
@@ -30,9 +30,9 @@ def boxes_remedy(records: Sequence[SourceImage], options: ReadOptions, clipping:
     """Return what would help where boxes reach beyond their images.
 
     Args:
-        records: images with their displayed size, among them those with such boxes.
+        records: images with their displayed size, among them the images with such boxes.
         options: how the boxes were taken.
-        clipping: what clipping would do.
+        clipping: the counts of what clipping would do.
     """
     clip = f"--clip-boxes would {clipping.in_words()}"
     if options.box_format is not None:

@@ -1,4 +1,4 @@
-"""The checks that a single record passes on its way into the schema."""
+"""Checks a single record on its way into the schema."""
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
@@ -16,13 +16,13 @@ from .turned_images import as_displayed, drawn_upright, states_stored_size
 def check_record(
     record: SourceImage, labels: Mapping[Hashable, int], source: str | Path, options: ReadOptions | None = None
 ) -> tuple[dict[str, Any], Changes]:
-    """Check one record and return it as a row of the schema, with the count of what was left out or clipped.
+    """Check one record and return it as a row of the schema, with the counts of boxes that were left out or clipped.
 
     Args:
         record: the image and its objects as the file has them, with the size of the displayed picture.
         labels: the declared categories, from the file's key to the label 0..K-1.
         source: the file that errors name.
-        options: how the boxes are to be taken; the defaults of `ReadOptions`.
+        options: how the boxes are to be taken; by default `ReadOptions()`.
 
     Raises:
         DataError: a size, box or area is not a finite number in range, a box lies more than two pixels outside the
@@ -62,7 +62,7 @@ def check_streamed_record(
     Unlike in `check_split` no other record helps to decide how the boxes of a turned photograph were drawn.
 
     Raises:
-        DataError: as `check_record`, or the header of the image cannot be read or gives another size.
+        DataError: see `check_record`; or the header of the image cannot be read or gives another size.
     """
     header = header_or_error(record)
     if isinstance(header, ImageHeader) and states_stored_size(record, header):

@@ -1,4 +1,4 @@
-"""What is said once about many things: how many they are, and the names of the first few."""
+"""Words one message about many things: their number, and the names of the first few."""
 
 import warnings
 from collections.abc import Sequence
@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 LISTED = 5
-"""A message names this many of the things that it counts."""
+"""The number of things that a message names of all that it counts."""
 ONE_CLASS = "object"
-"""The class of all objects where the files name none."""
+"""The class of all objects where the files name no class."""
 
 
 def in_short(names: Sequence[Any], limit: int = LISTED) -> str:
@@ -27,10 +27,10 @@ def say_left_out(source: Path | str, names: Sequence[str], noun: str, why: str, 
 
     Args:
         source: the file or folder that the message names.
-        names: what is left out; nothing is said if there is none.
-        noun: what one of them is called, such as "label file".
-        why: what follows the noun, such as "to which there is no image".
-        whys: the same for several, where it differs.
+        names: the names of the things that are left out; without any, there is no warning.
+        noun: the word for one of them, such as "label file".
+        why: the words after the noun, such as "to which there is no image".
+        whys: the words after the plural, where they differ.
     """
     if names:
         why = why if len(names) == 1 or whys is None else whys

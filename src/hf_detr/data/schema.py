@@ -24,7 +24,7 @@ CATEGORY_IDS = "category_ids "
 
 
 class DataError(ValueError):
-    """A data set cannot be used as it is; the message says where, what was found and what was expected."""
+    """A data set cannot be used as it is. The message says where, what was found and what was expected."""
 
 
 def locate(
@@ -53,9 +53,9 @@ class SourceObject:
         id: a number that tells the objects of an image apart.
         bbox: four numbers, as the file has them.
         category: the file's own key of the class.
-        area: in square pixels; None where the file does not tell.
+        area: the area in square pixels; None where the file does not tell.
         iscrowd: 1 for a region of many objects, else 0.
-        box_format: what the four numbers are by the layout of the file.
+        box_format: the format of the four numbers by the layout of the file.
         from_outline: whether the reader computed the box from a polygon or mask; `ReadOptions.box_format` speaks of
             numbers that stand in the file and leaves such a box alone.
     """
@@ -80,8 +80,9 @@ class SourceImage:
     Attributes:
         image: a path or what `datasets.Image` encodes; None for objects of an image that is not declared.
         image_id: an integer, unless the file has something else.
-        width, height: in pixels, as the annotations say; None where they do not, and the image file tells.
-        objects: what the image shows.
+        width, height: the size in pixels that the annotations state; None where they state none, and the image file
+            tells.
+        objects: the objects that the image shows.
         instance_mask: see `detection_features`.
         annotation_file: the file of this image's annotations, where each image has its own.
     """
@@ -132,11 +133,11 @@ class SourceSplit:
     """A split as its files have it, before the checks.
 
     Attributes:
-        records: the images in their order; can be iterated over again and again.
+        records: the images in their order, over which one can iterate again and again.
         names: the class names by the files' own keys, in the order of the labels 0..K-1.
         source: the file or folder that errors name.
-        pictures: the images of the records, a data set of one column `image`, where they are stored in a table: the
-            data set that is built refers to them, so that they need not fit into memory.
+        pictures: the images of the records as a data set of one column `image`, where a table stores them. The data
+            set that is built refers to them, so that they need not fit into memory.
         options: how the records are to be taken; `source_splits` sets them, a reader need not.
     """
 
@@ -148,7 +149,7 @@ class SourceSplit:
 
     @property
     def category_ids(self) -> dict[str, int | str] | None:
-        """The id that the files give each class, by name; None where they know classes by label or name only."""
+        """The id that the files give each class, by name, or None where they know classes by label or name only."""
         ids = {name: key for key, name in self.names.items() if isinstance(key, int | str)}
         told = list(ids.values()) != list(range(len(self.names))) and any(key != name for name, key in ids.items())
         return ids if told and len(ids) == len(self.names) else None
@@ -196,7 +197,7 @@ def category_names(dataset: Dataset) -> list[str]:
 
 
 def category_ids(dataset: Dataset) -> dict[str, int | str] | None:
-    """Return the id that the files of a data set give each class, by name; None where the labels are all there is.
+    """Return the id that the files of a data set give each class, by name, or None where there are labels only.
 
     This is what `HfDetrConfig.category_ids` takes.
     """

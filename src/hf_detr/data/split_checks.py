@@ -1,4 +1,4 @@
-"""The checks that every record of a split passes on its way into a data set."""
+"""Checks every record of a split on its way into a data set."""
 
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
@@ -16,20 +16,20 @@ from .schema import DataError, SourceImage, SourceSplit, detection_features, is_
 from .turned_images import as_displayed, drawn_upright, states_stored_size
 
 JUDGED_IMAGES = 2000
-"""The format of the boxes is judged by so many images of a split at most."""
+"""The format of the boxes is judged by at most this many images of a split."""
 
 
 @dataclass
 class CheckedSplit:
-    """The records of a split that can be used, and what was found on the way.
+    """The records of a split that can be used, and the problems with the others.
 
     Attributes:
-        rows: the usable records as rows of the schema, by their position in the split.
-        problems: why the others cannot be used, one error for each.
-        changes: what was left out of the rows.
-        outside: what clipping would do to the records that cannot be used because their boxes reach outside.
-        turned: how many images turned by EXIF have annotations with the stored size, by whether their boxes are
-            those of the upright picture.
+        rows: the usable records as rows of the schema, by position in the split.
+        problems: the errors that say why the others cannot be used, one for each.
+        changes: the counts of boxes that were left out of the rows or clipped.
+        outside: the counts of what clipping would do to records that are unusable because boxes reach outside.
+        turned: the number of images turned by EXIF whose annotations have the stored size, by whether their boxes were
+            drawn on the upright picture.
         judged: the first records, without pixels, with the size of the displayed picture.
     """
 
@@ -45,7 +45,7 @@ def datasets_from_splits(splits: Mapping[str, SourceSplit]) -> DatasetDict:
     """Check every record of all splits and build the data sets, with the labels of the split `train`.
 
     Raises:
-        DataError: as `dataset_from_split`; one error counts the unusable images of all splits.
+        DataError: see `dataset_from_split`; one error counts the unusable images of all splits.
     """
     train = splits["train"]
     names = list(train.names.values())
@@ -60,8 +60,8 @@ def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -
     """Check every record of a split and build the data set.
 
     Args:
-        split: the images with their objects, in the order the data set shall have.
-        names: the class names in the order of the labels, among which the split's own must be; these by default.
+        split: the images with their objects, in the order that the data set shall have.
+        names: the class names in the order of the labels, which must contain the split's own names; by default these.
 
     Returns:
         a data set with the features of `detection_features`; images given as paths are decoded on access. One warning
@@ -78,7 +78,7 @@ def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -
 
 
 def check_split(split: SourceSplit, labels: Mapping[Hashable, int]) -> CheckedSplit:
-    """Check every record of a split; what is wrong with them is collected, not raised."""
+    """Check every record of a split. The problems are collected and not raised."""
     found = CheckedSplit()
     seen: set[int] = set()
     turned: list[tuple[int, SourceImage, ImageHeader]] = []
@@ -116,12 +116,12 @@ def class_labels(split: SourceSplit, names: Sequence[str] | None = None) -> dict
     names = declared if names is None else list(names)
     unknown = [name for name in declared if name not in names]
     if unknown:
-        raise locate(f"the classes {unknown} are not among those of the training data, {names}", split.source)
+        raise locate(f"the classes {unknown} are not among the classes of the training data, {names}", split.source)
     return {key: names.index(name) for key, name in split.names.items()}
 
 
 def _check_id(record: SourceImage, seen: set[int], source: str | Path) -> None:
-    if record.image is None:  # annotations of an image that is not declared: that is what is said of them
+    if record.image is None:  # the error about the image that is not declared follows later
         return
     if not is_integer(record.image_id):
         raise locate(f"expected an integer, got {record.image_id!r}", source, field="image_id")
@@ -148,7 +148,7 @@ def _add(
 
 
 def _without_pixels(record: SourceImage, split: SourceSplit) -> SourceImage:
-    """Return a record to keep for later: the pixels of a table stay there."""
+    """Return a record to keep for later, without the pixels that a table holds."""
     return record if split.pictures is None else replace(record, image=record.image.get("path") or "embedded image")
 
 
@@ -204,7 +204,7 @@ def _remarks(split: SourceSplit, checked: CheckedSplit) -> list[str]:
     if any(turned.values()):
         remarks.append(
             f"{sum(turned.values())} images are turned by their EXIF orientation, and their annotations have the size "
-            f"as stored; the boxes of {turned[True]} are taken for those of the upright picture, the boxes of "
+            f"as stored; the boxes of {turned[True]} are taken as drawn on the upright picture, the boxes of "
             f"{turned[False]} were turned with the picture"
         )
     return remarks

@@ -1,4 +1,4 @@
-"""Which images are for training and which for validation, where the data do not say."""
+"""Divides images into training and validation, where the data have no validation split."""
 
 import warnings
 from collections import Counter
@@ -16,9 +16,10 @@ from .threads import in_threads
 SHARE = 0.2
 """Without a validation split, this share of the training images becomes one."""
 LEAST_SHARE = 0.1
-"""With less than this, the images that look alike are too many to keep them all together."""
+"""Where less than this share can go to validation, a group of images that look alike is taken apart."""
 MOST_SHARE = 0.5
-"""No image moves to the validation split to keep a group together or a class in both parts if it gets larger."""
+"""No image moves to the validation split, for a group or for a class, if the split would get a larger share than
+this."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,9 @@ class Halves:
     """The positions of the images for training and for validation, and how look-alikes were treated.
 
     Attributes:
-        train, validation: in order.
-        kept_together: how many groups of images that look alike are whole, each in one of the two.
-        taken_apart: how many images stand in groups that are not.
+        train, validation: the positions, in order.
+        kept_together: the number of groups of images that look alike that are whole in one of the two.
+        taken_apart: the number of images in groups that are not whole.
     """
 
     train: Sequence[int]
@@ -38,7 +39,7 @@ class Halves:
 
 
 def with_validation(splits: Mapping[str, SourceSplit], source: str | Path, seed: int = 0) -> dict[str, SourceSplit]:
-    """Return the splits `train`, `validation` and what else there is; a warning says how a missing one was made.
+    """Return the splits, among them `train` and `validation`; a warning says how a missing one was made.
 
     A missing or empty validation split is the `test` split where there is one, else a part of the training data (see
     `split_off_validation`).
@@ -102,17 +103,17 @@ def split_off_validation(split: SourceSplit, seed: int = 0) -> tuple[SourceSplit
 def divided(present: Sequence[set[int]], fingerprints: Sequence[Fingerprint | None], seed: int) -> Halves:
     """Divide images into training and validation.
 
-    Units, which are groups of images that look alike and all other images singly, are ordered by the rarest class
-    they show, at random within it. From each run of five images or so one goes to validation, a unit as a whole, but
-    not the only one of a class. Then classes that only one part shows get a unit in the other.
+    A unit is a group of images that look alike, or a single image. Units are ordered by the rarest class that they
+    show, at random within the class. Of each five images or so one goes to validation. A unit moves as a whole, and
+    the only unit of a class stays. Then classes that only one part shows get a unit in the other part.
 
-    Where too little can go to validation because most images look alike, the largest group is taken apart; copies of
-    the same file stay together even then, unless they are all that the group has.
+    Where too little can go to validation because most images look alike, the largest group is taken apart. Copies of
+    the same file stay together even then, unless the group holds nothing else.
 
     Args:
         present: the labels that each image shows.
-        fingerprints: by what each image is compared, None where it cannot be read.
-        seed: of the order.
+        fingerprints: the fingerprint by which each image is compared, None where it cannot be read.
+        seed: the number with which the order is drawn.
     """
     groups = groups_of_look_alikes(fingerprints)
     taken_apart: set[int] = set()
@@ -164,7 +165,8 @@ def _chosen(units: Sequence[Sequence[int]], present: Sequence[set[int]], seed: i
     for unit in order:
         size = len(units[unit])
         seen += size
-        # Nearer to the share with it than without it; of single images that takes the first of each five.
+        # A unit goes to validation if the share is met better with it than without it: of single images the first of
+        # five.
         is_due = abs(taken + size - SHARE * seen - 0.4) < abs(taken - SHARE * seen - 0.4)
         if is_due and (unit not in needed or len(needed) == len(units)):
             chosen.add(unit)

@@ -1,4 +1,4 @@
-"""Detection data as streams: rows of the schema one after the other, for sets that are never held as a whole."""
+"""Gives detection data as streams of rows of the schema, for sets that are never held as a whole."""
 
 import re
 import warnings
@@ -20,7 +20,7 @@ from .remarks import say_one_class
 from .schema import DataError, detection_features, locate
 
 STREAM_SHARDS = 64
-"""Into how many parts a set that is no stream by itself is cut, so that ranks and workers can share it."""
+"""The number of parts into which a set is cut that is no stream by itself, so that ranks and workers can share it."""
 
 
 def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | None = None) -> IterableDatasetDict:
@@ -35,11 +35,12 @@ def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | 
 
     Args:
         data: what `load_detection_data` takes.
-        seed: as for `load_detection_data`, where the data are read as a whole.
-        options: as for `load_detection_data`; boxes of a stream are clipped without a count.
+        seed: see `load_detection_data`; it is used where the data are read as a whole.
+        options: see `load_detection_data`. Boxes of a stream are clipped without a count.
 
     Raises:
-        DataError: as `load_detection_data`; while a stream is used, for a row that is unusable, naming split and row.
+        DataError: see `load_detection_data`. While a stream is used, a row is unusable; the message names split and
+            row.
     """
     tables = _tables(data)
     if tables is None:
@@ -92,7 +93,7 @@ def _checked(table: IterableDataset, names: Sequence[str], source: str, options:
     own = declared_names(table.features, columns) or _declared_names(table, source)
     unknown = [name for name in own.values() if name not in names]
     if unknown:
-        raise locate(f"the classes {unknown} are not among those of the training data, {list(names)}", source)
+        raise locate(f"the classes {unknown} are not among the classes of the training data, {list(names)}", source)
     if isinstance(table.features[image], datasets.Image):
         table = table.cast_column(image, datasets.Image(decode=False))
     features = detection_features(names)

@@ -1,4 +1,4 @@
-"""The built-in detection data: procedurally drawn scenes of a few kinds of objects, with boxes and instance masks.
+"""Draws the built-in detection data: scenes of a few kinds of objects, with boxes and instance masks.
 
 Every picture is a function of (seed, image id) alone. A shape is a signed distance field (negative inside, zero on
 the outline, in units of the object's radius), from which coverage with antialiased edges, shading and soft shadows

@@ -1,4 +1,4 @@
-"""Reading many images in threads, a few at a time."""
+"""Reads many images in threads, a few at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +10,10 @@ from tqdm import tqdm
 from hf_detr.machine import cores
 
 THREADS = min(32, 2 * cores())
-"""Two for each core: decoding leaves Python's lock, and reading waits for the disk."""
+"""The number of threads: two for each core, because decoding releases Python's lock and reading waits for the disk."""
 ITEMS_AT_ONCE = 256
-"""So many items are held at once: the records of a table hold the whole image, and never all fit into memory."""
+"""The number of items held at once. Records of a table hold the whole image, and all of them may not fit into
+memory."""
 PROGRESS_FROM = 2000
 """With more items than this, reading takes long enough to show progress."""
 
@@ -23,12 +24,12 @@ Result = TypeVar("Result")
 def in_threads(
     function: Callable[[Item], Result], items: Iterable[Item], description: str | None = None
 ) -> Iterator[tuple[Item, Result]]:
-    """Return items in their order, each with what a function makes of it.
+    """Return items in their order, each with the result of a function.
 
     Args:
-        function: called in several threads.
-        items: consumed a few at a time.
-        description: what the progress bar says, shown for many items; None shows none.
+        function: the function, which is called in several threads.
+        items: the items, which are consumed a few at a time.
+        description: the text of the progress bar, which is shown for many items; None shows no bar.
     """
     total = len(items) if isinstance(items, Sized) else 0
     bar = tqdm(total=total, desc=description, disable=description is None or total <= PROGRESS_FROM, leave=False)

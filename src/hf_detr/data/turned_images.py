@@ -1,4 +1,4 @@
-"""Photographs turned by their EXIF orientation whose annotations state the size of the file as it is stored.
+"""Places the boxes of photographs turned by EXIF whose annotations state the size as it is stored.
 
 A phone stores a portrait photograph lying on its side, with an EXIF orientation that tells programs to turn it.
 Annotations that state the stored size, width and height exchanged, come from two kinds of tools: some show the
@@ -23,8 +23,8 @@ EXIF_TURNS = {
     7: lambda x, y, w, h, stored: (stored[1] - y - h, stored[0] - x - w, h, w),
     8: lambda x, y, w, h, stored: (y, stored[0] - x - w, h, w),
 }
-"""Where a box (x, y, width, height) of the stored picture is in the displayed one, by EXIF orientation; `stored` is
-the stored (width, height)."""
+"""Functions, by EXIF orientation, that move a box (x, y, width, height) from the stored to the displayed picture. They
+get the stored (width, height) too."""
 
 
 def states_stored_size(record: SourceImage, header: ImageHeader | None) -> bool:
@@ -35,11 +35,10 @@ def states_stored_size(record: SourceImage, header: ImageHeader | None) -> bool:
 
 
 def drawn_upright(turned: Sequence[tuple[SourceImage, ImageHeader]], options: ReadOptions) -> list[bool]:
-    """Decide for records that `states_stored_size` whether their boxes are those of the picture as displayed.
+    """Decide for records that `states_stored_size` whether their boxes were drawn on the picture as displayed.
 
-    They are where they fit it better than the picture as stored. Boxes that fit both follow the other records, since
-    one tool wrote them all; where none tells, or as many speak for each, they are taken for those of the displayed
-    picture.
+    They were if they fit it better than the picture as stored. Boxes that fit both follow the other records, since one
+    tool wrote them all. Where no record tells, or as many speak for each picture, the displayed picture is assumed.
     """
     votes = [_vote(record, header, options) for record, header in turned]
     return [vote > 0 or (vote == 0 and sum(votes) >= 0) for vote in votes]
@@ -49,10 +48,10 @@ def as_displayed(record: SourceImage, header: ImageHeader, upright: bool, option
     """Return a record with the size of the displayed picture, and its boxes in it.
 
     Args:
-        record: one that `states_stored_size`.
-        header: that of its image.
-        upright: whether the boxes are those of the displayed picture already; else they are turned with the picture.
-        options: in which format the boxes are.
+        record: a record that `states_stored_size`.
+        header: the header of its image.
+        upright: whether the boxes were drawn on the displayed picture; otherwise they are turned with the picture.
+        options: the format of the boxes.
     """
     width, height = header.size
     objects = record.objects if upright else [_turned(item, header, options) for item in record.objects]
@@ -60,7 +59,7 @@ def as_displayed(record: SourceImage, header: ImageHeader, upright: bool, option
 
 
 def _vote(record: SourceImage, header: ImageHeader, options: ReadOptions) -> int:
-    """Return 1 where the boxes fit the displayed picture better, -1 where the stored one, 0 where they do not tell."""
+    """Return 1 if the boxes fit the displayed picture better, -1 if they fit the stored one better, 0 otherwise."""
     upright, stored = (
         sum(_is_outside(item, size, options) for item in record.objects) for size in (header.size, header.stored_size)
     )

@@ -1,4 +1,4 @@
-"""The doctor: reads a data set once, says what is wrong with it, and recommends how to train on it."""
+"""The doctor reads a data set once, says what is wrong with it, and recommends how to train on it."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Findings about boxes: broken, negative, outside, empty and duplicate ones, and images with too many of them."""
+"""Finds broken, negative, outside, empty and duplicate boxes, and images with too many boxes."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,13 +13,13 @@ from .examined import ExaminedSplit
 from .findings import Finding, Place, Severity, finding
 
 DUPLICATE_IOU = 0.95
-"""Two annotators never agree so well about two objects; one object drawn twice does."""
+"""Two boxes of a class with a larger IoU are taken for one object drawn twice: two objects do not agree so well."""
 
 
 def with_boxes_as_meant(split: ExaminedSplit) -> tuple[ExaminedSplit, MistakenFormat | None, list[Finding]]:
-    """Return the split with its boxes as they were meant, their true format and a finding if it is not the stated one.
+    """Return the split with its boxes as they were meant, and their true format with a finding if it is another one.
 
-    What follows then speaks of the boxes as they were meant, not of one mistake in each of them once more.
+    The checks that follow see the boxes as they were meant, and do not report the same mistake once more for each box.
     """
     judged = _judged(split)
     if not len(judged):
@@ -41,7 +41,7 @@ def with_boxes_as_meant(split: ExaminedSplit) -> tuple[ExaminedSplit, MistakenFo
 
 
 def _judged(split: ExaminedSplit) -> np.ndarray:
-    """Return the positions of the boxes whose format is judged: those of the most frequent one, if nobody named it."""
+    """Return the positions of the boxes to judge: the boxes of the most frequent format, unless the user named one."""
     boxes = split.boxes
     stated = np.array([not item.from_outline for item in boxes.item], dtype=bool) & boxes.finite
     if split.options.box_format is not None or not stated.any():

@@ -1,4 +1,4 @@
-"""Findings about classes: undeclared, unused, rare, out of balance, different between splits."""
+"""Finds classes that are undeclared, unused, rare, out of balance or different between splits."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ FEW_OBJECTS = 20
 """A class with fewer training objects than this is seen about once an epoch in a small run, and one object in the
 validation split moves its AP by a fifth."""
 IMBALANCE = 10.0
-"""Between the most and the least frequent class; the focal loss copes with less."""
+"""The ratio between the most and the least frequent class above which a finding is made. The focal loss copes with
+less."""
 
 
 def class_counts(split: ExaminedSplit) -> dict[str, int]:
@@ -26,7 +27,7 @@ def class_counts(split: ExaminedSplit) -> dict[str, int]:
 
 
 def class_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
-    """Return what is wrong with the classes of a data set; the training split is what counts are judged by."""
+    """Return what is wrong with the classes of a data set. Counts are judged by the training split."""
     train = splits["train"]
     return [
         *finding(
@@ -114,7 +115,7 @@ def _name_problems(splits: Mapping[str, ExaminedSplit]) -> list[Place]:
                 places.append(Place(f"the name {name!r} stands for {count} categories", split.name, str(split.source)))
         unknown = [name for name in names if name not in train]
         if unknown:
-            problem = f"the classes {unknown} are not among those of the training split, {train}"
+            problem = f"the classes {unknown} are not among the classes of the training split, {train}"
             places.append(Place(problem, split.name, str(split.source)))
     return places
 

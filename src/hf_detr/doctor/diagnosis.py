@@ -1,4 +1,4 @@
-"""The whole examination: every image and annotation read once, all checks, and the recommendation."""
+"""Runs the whole examination: it reads every image and annotation once, makes all checks, and recommends a run."""
 
 import warnings
 from collections.abc import Mapping, Sized
@@ -25,14 +25,14 @@ from .recommendation import Recommendation, most_objects, num_queries, recommend
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a data set after an examination.
+    """Everything that is known about a data set after an examination.
 
     Attributes:
         data: the data set as it was named.
-        sources: its splits as the files have them, to read pictures from.
-        splits: the same after they were read once; boxes in pixels, whatever format the files have.
-        findings: what is wrong, the most severe first.
-        recommendation: how to train on it.
+        sources: its splits as the files have them, from which pictures are read.
+        splits: its splits after they were read once, with boxes in pixels, whatever format the files have.
+        findings: the problems that were found, the most severe first.
+        recommendation: the recommended way to train on it.
     """
 
     data: str
@@ -57,9 +57,9 @@ def examine(
     """Read every image and annotation of a data set once and say what is wrong with it.
 
     Args:
-        data: a folder, or what else `load_detection_data` takes.
+        data: a folder, or anything else that `load_detection_data` takes.
         seed, options: as in `load_detection_data`.
-        progress_on: show a progress bar there.
+        progress_on: the console on which a progress bar is shown.
 
     Raises:
         DataError: there is no such data set, or its annotations cannot be read at all.

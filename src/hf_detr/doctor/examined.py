@@ -1,4 +1,4 @@
-"""A split after everything in it was read once: records without pixels, what the pixels said, boxes as arrays."""
+"""Holds a split after everything in it was read once: records without pixels, facts about images, boxes as arrays."""
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +27,11 @@ class Boxes:
         image: (N,) int64, the position of the object's image in the split.
         item: the objects themselves.
         numbers: (N, 4) float64, the four numbers as the file has them; NaN where there are not four.
-        box_format: (N,) str, what the numbers are taken for.
+        box_format: (N,) str, the format in which the numbers are read.
         bbox: (N, 4) float64, (x, y, width, height) in pixels; NaN where that cannot be known.
-        image_size: (N, 2) float64, (width, height) of the object's image; NaN where annotation and file disagree or
-            neither tells: nothing can be said about its boxes then.
-        label: (N,) int64, the class; `NOT_DECLARED` where the category is not.
+        image_size: (N, 2) float64, (width, height) of the object's image. It is NaN where annotation and file disagree
+            or neither tells, because nothing can be said about its boxes then.
+        label: (N,) int64, the class; `NOT_DECLARED` where the category is not declared.
         crowd: (N,) bool.
     """
 
@@ -60,18 +60,18 @@ class Boxes:
 
 @dataclass(frozen=True)
 class ExaminedSplit:
-    """A split and what was read of it.
+    """A split, and everything that was read of it.
 
     Attributes:
         name: "train", "validation" or "test".
         source, names: as in `SourceSplit`.
-        options: how its owner says that the files are to be taken.
+        options: the owner's statements on how the files are to be taken.
         records: its images in their order, with paths, but without pixels, and with the size as displayed where
             annotations and file allow it.
-        facts: what the file of each said.
-        turned: the positions of the images turned by EXIF whose annotations have the size as stored, and whether
-            their boxes are taken for those of the displayed picture.
-        refusals: why loading refuses a record, by its position; the first reason of each.
+        facts: the facts that were found in the file of each image.
+        turned: the positions of the images turned by EXIF whose annotations have the size as stored, each with whether
+            its boxes are taken as drawn on the displayed picture.
+        refusals: the first reason why loading refuses a record, by the position of the record.
         boxes: all objects, in the order of the images.
     """
 
@@ -132,7 +132,7 @@ def examined_split(name: str, split: SourceSplit, read: Iterable[tuple[SourceIma
 
 
 def size_agrees(record: SourceImage, fact: ImageFacts) -> bool:
-    """Whether the annotation does not contradict the image file about its size."""
+    """Return whether the annotation agrees with the image file about its size, or does not state it."""
     return fact.size is None or record.width is None or fact.size == (record.width, record.height)
 
 

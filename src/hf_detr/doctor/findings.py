@@ -1,4 +1,4 @@
-"""What a finding is: how bad, what, where, and what to do about it."""
+"""Defines a finding of the doctor: its severity, what was found, where, and what to do about it."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Severity(StrEnum):
-    """How bad a finding is.
+    """The severity of a finding.
 
-    ERROR: training fails, or learns nothing. WARNING: the detector will be worse for it. NOTE: worth knowing.
+    With an ERROR, training fails or learns nothing. With a WARNING, the detector will be worse. A NOTE is good to know.
     """
 
     ERROR = "error"
@@ -19,7 +19,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """One place of a finding: as much of it as applies, and what was found there."""
+    """One place of a finding, with as many details as apply, and what was found there."""
 
     detail: str = ""
     split: str | None = None
@@ -44,10 +44,10 @@ class Finding:
 
     Attributes:
         kind: its name for programs, such as "outside_box".
-        severity: how bad it is.
-        title: what was found, in words.
-        advice: what to do about it.
-        places: where, each occurrence once.
+        severity: the severity of the finding.
+        title: the words that say what was found.
+        advice: the words that say what to do about it.
+        places: the places where it was found, each occurrence once.
     """
 
     kind: str
@@ -58,12 +58,12 @@ class Finding:
 
     @property
     def count(self) -> int:
-        """How often it was found."""
+        """The number of places where it was found."""
         return len(self.places)
 
     @property
     def headline(self) -> str:
-        """What was found and how often."""
+        """The title with the number of places."""
         return f"{self.title} ({self.count})"
 
     def shown(self, most: int) -> list[str]:
@@ -74,7 +74,7 @@ class Finding:
 
 
 def finding(kind: str, severity: Severity, title: str, advice: str, places: Iterable[Place]) -> list[Finding]:
-    """Return a list of the one finding, empty where it has no place."""
+    """Return a list with the finding, or an empty list where the finding has no place."""
     places = tuple(places)
     return [Finding(kind, severity, title, advice, places)] if places else []
 

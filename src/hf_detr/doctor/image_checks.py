@@ -1,4 +1,4 @@
-"""Findings about images: missing, broken, of another size than annotated, turned, copies, without annotation."""
+"""Finds images that are missing, broken, of another size than annotated, turned, copied or without annotation."""
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -10,9 +10,10 @@ from .examined import ExaminedSplit, size_agrees
 from .findings import Finding, Place, Severity, finding
 
 DIFFERENT_SIZES = 4.0
-"""Between the shortest edges of the largest and the smallest image; the published augmentation covers about two."""
+"""The ratio of the shortest edges of two images above which a finding is made. Published augmentation covers about
+2."""
 EXTREME_SHAPE = 3.0
-"""Longer than this many times its width (or height), an image is scaled down further than its shortest edge says."""
+"""An image with sides of a larger ratio than this is scaled down further than its shortest edge says."""
 
 
 _KINDS = {
@@ -52,7 +53,7 @@ _KINDS = {
         "look at their boxes in samples.jpg: which picture they were drawn on is told by where they fit",
     ),
 }
-"""What can be wrong with one image: how bad it is, what it is, and what helps."""
+"""The problems that one image can have: the severity, the title and the advice of each."""
 
 
 def image_findings(split: ExaminedSplit) -> list[Finding]:
@@ -79,7 +80,7 @@ def image_findings(split: ExaminedSplit) -> list[Finding]:
 
 
 def copy_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
-    """Return groups of images that look the same: across splits, where they flatter the results, and within one."""
+    """Return groups of images that look the same, within a split and across splits, where they flatter the results."""
     images = [(split, index) for split in splits.values() for index in range(len(split.records))]
     fingerprints = [split.facts[index].fingerprint for split, index in images]
     across: list[Place] = []

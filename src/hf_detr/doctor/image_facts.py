@@ -1,4 +1,4 @@
-"""What the file of each image says: whether it can be read, its size, and a fingerprint to find copies by."""
+"""Reads the file of each image: whether it can be used, its size, and a fingerprint by which copies are found."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -15,13 +15,13 @@ from ..processing.image_files import open_picture
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What was found in an image file.
+    """The facts that were found in an image file.
 
     Attributes:
-        problem: why it cannot be used, None where it can.
-        problem_kind: the kind of the finding that it is.
-        header: its size and orientation, where it can be used.
-        fingerprint: what it is compared by, where it can be used.
+        problem: the reason why it cannot be used, or None where it can.
+        problem_kind: the kind of finding that the problem is.
+        header: the size and orientation, where the file can be used.
+        fingerprint: the fingerprint by which the image is compared, where the file can be used.
     """
 
     problem: str | None = None
@@ -36,7 +36,7 @@ class ImageFacts:
 
 
 def read_all(records: Iterable[SourceImage]) -> Iterator[tuple[SourceImage, ImageFacts]]:
-    """Read the image of every record; the order is that of the records."""
+    """Read the image of every record, in the order of the records."""
     return in_threads(lambda record: image_facts(record.image), records)
 
 

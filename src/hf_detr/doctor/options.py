@@ -1,4 +1,4 @@
-"""What the doctor is asked for: the options of `hf-detr doctor`."""
+"""The options of `hf-detr doctor`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from hf_detr.training.options import DATA_HELP, SEED_HELP
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorOptions(ReadOptions):
-    """What `hf-detr doctor` is asked for."""
+    """The options of the doctor."""
 
     data: str = option(DATA_HELP)
     output: Path = option("The folder for the report and its pictures.", default=Path("doctor-report"))

@@ -1,4 +1,4 @@
-"""Pictures of a data set: samples with their boxes, the sizes of the boxes, the frequency of the classes."""
+"""Draws pictures of a data set: samples with their boxes, the sizes of the boxes, the frequency of the classes."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 
@@ -15,15 +15,15 @@ from .recommendation import TINY_SIDE, resized_sides
 
 SAMPLES, COLUMNS = 12, 4
 CELL = (420, 340)
-"""Width and height that a sample is fitted into."""
+"""The width and height into which a sample is fitted."""
 MOST_CLASSES = 40
-"""More bars than this cannot be read: the rest is left out."""
+"""The number of bars that can be read; further classes are left out."""
 MOST_POINTS = 5000
-"""More points than this make the scatter darker, not clearer."""
+"""The number of points that are drawn. More points would make the scatter darker, not clearer."""
 
 
 def sample_sheet(source: SourceSplit, split: ExaminedSplit) -> Image.Image | None:
-    """Return a grid of pictures spread over a split, with boxes as training reads them; None if none can be shown."""
+    """Return a grid of pictures spread over a split, with boxes as training reads them; None if there are none."""
     readable = [index for index, fact in enumerate(split.facts) if fact.problem is None]
     telling = [index for index in readable if split.records[index].objects] or readable
     count = min(SAMPLES, len(telling))
@@ -33,7 +33,7 @@ def sample_sheet(source: SourceSplit, split: ExaminedSplit) -> Image.Image | Non
 
 
 def size_figure(splits: Mapping[str, ExaminedSplit], image_size: int) -> Figure:
-    """Plot the sizes of the objects once resized, with the least useful one, and the shapes of the boxes."""
+    """Plot the sizes of the objects after resizing, with the limit of tiny objects, and the shapes of the boxes."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     sizes, shapes = figure.subplots(1, 2)
     sides = {name: resized_sides(split, image_size) for name, split in splits.items()}

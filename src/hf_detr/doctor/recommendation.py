@@ -1,4 +1,4 @@
-"""How to train on a data set, each choice with its reason, and the command that says so."""
+"""Recommends how to train on a data set: each choice with its reason, and the command to paste."""
 
 import math
 import shlex
@@ -19,30 +19,33 @@ from .examined import ExaminedSplit
 from .findings import Finding, Severity, finding
 
 TINY_SIDE = 8.0
-"""Pixels of the resized image. The finest feature map has stride 8: a smaller object has no cell of its own."""
+"""An object is tiny below this side, in pixels of the resized image: the finest feature map has stride 8, so that a
+smaller object has no cell of its own."""
 TINY_SHARE = 0.05
-"""With more tiny objects than this, the input size is a warning and not a note."""
+"""With a larger share of tiny objects than this, the finding is a warning and not a note."""
 SMALL_SIDE = 16.0
-"""Two cells a side: what nearly all objects should have, to be told from their neighbours."""
+"""Nearly all objects should have this side, two cells, so that they can be told from their neighbours."""
 SMALL_SHARE = 0.05
-"""So many objects may be smaller than `SMALL_SIDE`: outliers do not make every image larger."""
+"""This share of the objects may be smaller than `SMALL_SIDE`, so that outliers do not make every image larger."""
 SIZE_STEP = 32
 """Input sizes are multiples of the coarsest backbone stride, so that its map has no half cells."""
 LARGEST_SIZE = SHORTEST_EDGE
-"""The published input size; beyond it, tiles of an image cost less than the whole."""
+"""The published input size. Beyond it, tiles of an image cost less than the whole image."""
 QUERY_MARGIN = 1.5
-"""Queries over the most objects seen in an image: every object needs a query to itself, and new images may show
-more."""
+"""How many times as many queries as objects in the fullest image are recommended: every object needs a query to
+itself, and new images may show more objects."""
 QUERY_STEP = 50
 LEAST_STEPS = 2000
-"""Optimizer steps below which a run ends while losses still fall steeply: a rule of thumb for small data sets."""
+"""The optimizer steps below which a run ends while losses still fall steeply, by a rule of thumb for small data
+sets."""
 MOST_EPOCHS = 300
-"""The schedule of the ablations in Carion et al. 2020; longer ones are for whoever has seen this one end too early."""
+"""The most epochs that are recommended, from the ablations in Carion et al. 2020. Go on longer if this ends too
+early."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A recommended value and why."""
+    """A recommended value and its reason."""
 
     value: Any
     reason: str
@@ -50,7 +53,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Recommendation:
-    """What to train with; `command` is ready to paste."""
+    """The recommended way to train; `command` is ready to paste."""
 
     preset: Choice
     image_size: Choice

@@ -1,4 +1,4 @@
-"""The report of an examination: text for the terminal, `report.md`, `report.json` and pictures."""
+"""Writes the report of an examination: text for the terminal, `report.md`, `report.json` and pictures."""
 
 from dataclasses import asdict
 from functools import partial
@@ -25,14 +25,15 @@ PICTURES = {
     "classes.png": "Objects of each class",
 }
 PLACES_IN_TERMINAL, PLACES_IN_REPORT = 3, 20
-"""So many places of a finding are named; `report.json` has them all."""
+"""The number of places of a finding that are named; `report.json` has them all."""
 
 
 def check_output(data: str, output: Path) -> None:
     """Check that a report may be written to a folder.
 
     Raises:
-        ValueError: it is a file, or lies in the data folder, where its json and pictures would be taken for data.
+        ValueError: the folder is a file, or lies in the data folder, where its json and pictures would be taken for
+            data.
     """
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file; expected a folder for the report")
@@ -54,7 +55,7 @@ def write_report(diagnosis: Diagnosis, output: Path) -> list[Path]:
 
 
 def write_pictures(diagnosis: Diagnosis, output: Path) -> list[Path]:
-    """Draw and write the pictures; a sheet of samples from before is deleted where there is nothing to show."""
+    """Draw and write the pictures. An earlier sheet of samples is deleted where there is nothing to show."""
     image_size = default_image_size(diagnosis.recommendation.preset.value)
     pictures: dict[str, Any] = {
         "samples.jpg": sample_sheet(diagnosis.sources["train"], diagnosis.splits["train"]),
@@ -72,7 +73,7 @@ def write_pictures(diagnosis: Diagnosis, output: Path) -> list[Path]:
 
 
 def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
-    """Return the whole diagnosis, every place included, as what json can hold."""
+    """Return the whole diagnosis, every place included, in values that json can hold."""
     return {
         "data": diagnosis.data,
         "trainable": diagnosis.trainable,
@@ -93,7 +94,7 @@ def as_json(diagnosis: Diagnosis) -> dict[str, Any]:
 
 
 def as_markdown(diagnosis: Diagnosis, pictures: list[str]) -> str:
-    """Return the report as markdown; `pictures` are the file names of those that were drawn."""
+    """Return the report as markdown; `pictures` are the names of the pictures that were drawn."""
     lines = [f"# Report on {diagnosis.data}", "", verdict(diagnosis), "", *_statistics_lines(diagnosis)]
     lines += ["", "## Findings", ""]
     for found in diagnosis.findings:
@@ -143,7 +144,7 @@ def _finding_parts(found: Finding) -> list[RenderableType]:
 
 
 def _statistics(diagnosis: Diagnosis) -> list[list[str]]:
-    """Return the rows of the table of the splits, names first; counts of classes have their own picture."""
+    """Return the rows of the table of the splits, names first, without counts of classes, which have a picture."""
     statistics = {name: split_statistics(split) for name, split in diagnosis.splits.items()}
     rows = [name for name in next(iter(statistics.values())) if name != "objects of each class"]
     return [["", *statistics], *([row, *(str(numbers[row]) for numbers in statistics.values())] for row in rows)]

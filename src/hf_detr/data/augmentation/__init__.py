@@ -1,1 +1,1 @@
-"""Augmentation: the published recipe, strong mixing, and the choices by name."""
+"""Augmentation of training images: the published recipe, strong mixing, and the choices by name."""

@@ -1,4 +1,4 @@
-"""How often each augmentation is applied, and the one object that applies them."""
+"""Applies augmentations as often as options say, and names the choices of `--augmentation`."""
 
 import math
 from collections.abc import Callable, Sequence, Sized
@@ -22,31 +22,34 @@ from .published import (
 from .several_images import TILE_EDGE, Example, copy_paste, cover, mixup, mosaic
 
 IOU_CROP_ZOOM = 2.0
-"""Crops down to 0.3 of a side are enlarged; images decoded at this multiple of the final size are sharp enough."""
+"""Images are decoded at no less than this multiple of the final size: crops down to 0.3 of a side are enlarged, and
+this is sharp enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationOptions:
-    """How often each augmentation is applied: probabilities, 0 switches it off. As it stands, DETR's published recipe.
+    """The probability of each augmentation, of which 0 switches it off. The defaults are DETR's published recipe.
 
     An image gets its size in one of five ways: a mosaic, large-scale jitter, an IoU-aware crop or, where none of these
     is drawn, the published resize or crop, or else as a whole at the largest size.
 
     Attributes:
-        resize_or_crop: resized to a random size, or resized, cropped and resized, as published with DETR.
-        mosaic: put together with three other images (Bochkovskiy et al., 2020).
-        large_scale_jitter: scaled by a factor out of `jitter_scale`, then cropped or padded (Ghiasi et al., 2021).
-        iou_crop: cropped by the overlap with its objects (Liu et al., 2016).
-        copy_paste: objects of another image pasted on it (Ghiasi et al., 2021); only where the data has masks.
-        mixup: blended with another image (Zhang et al., 2019).
-        photometric: brightness, contrast, saturation and hue changed, each every other time (Liu et al., 2016).
-        horizontal_flip: mirrored.
-        vertical_flip, quarter_turn: for images without an up, such as those of a microscope or a satellite.
+        resize_or_crop: the image is resized to a random size, or resized, cropped and resized, as published with DETR.
+        mosaic: the image is put together with three other images (Bochkovskiy et al., 2020).
+        large_scale_jitter: the image is scaled by a factor out of `jitter_scale`, then cropped or padded (Ghiasi et
+            al., 2021).
+        iou_crop: the image is cropped by the overlap with its objects (Liu et al., 2016).
+        copy_paste: objects of another image are pasted on it (Ghiasi et al., 2021), which needs data with masks.
+        mixup: the image is blended with another image (Zhang et al., 2019).
+        photometric: brightness, contrast, saturation and hue are changed, each every other time (Liu et al., 2016).
+        horizontal_flip: the image is mirrored.
+        vertical_flip, quarter_turn: the image is turned over or by a quarter. They are for images without an up, such
+            as pictures of a microscope or a satellite.
         jitter_scale: the bounds of the scale of large-scale jitter.
 
     Raises:
-        ValueError: a probability is not between 0 and 1, those of the ways to size exceed 1 together, or the bounds of
-            the scale are not 0 < least <= largest.
+        ValueError: a probability is not between 0 and 1, the probabilities of the ways to size exceed 1 together, or
+            the bounds of the scale are not 0 < least <= largest.
     """
 
     resize_or_crop: float = 1.0
@@ -94,13 +97,13 @@ AUGMENTATIONS = {
         jitter_scale=(0.5, 1.5),
     ),
 }
-"""The choices by name, from nothing to everything; None: images are only resized."""
+"""The choices by name, from nothing to everything. With None images are only resized."""
 PLAIN_AUGMENTATION = {"none": "none", "flip": "flip", "light": "flip", "published": "published", "strong": "flip"}
-"""What each gives way to in the last epochs: images as they will be, at their full size."""
+"""The choice that takes the place of each in the last epochs, when images look as they will in use, at full size."""
 
 
 class StrongAugmentation:
-    """Augment images as `AugmentationOptions` say, sizes as those of `DetrAugmentation`.
+    """Augment images as `AugmentationOptions` say. Sizes have the meaning that they have for `DetrAugmentation`.
 
     Other images are drawn from a pool and decoded here, so randomness is torch's global generator alone: the same
     generator state gives the same result in any process.
@@ -108,9 +111,9 @@ class StrongAugmentation:
     Args:
         shortest_edge: the largest size of the shortest edge after augmentation, in pixels.
         longest_edge: the bound of the longest edge after augmentation, in pixels.
-        options: what is applied how often.
-        pool: rows of the schema, undecoded, by index: the training set. Needed where images are combined.
-        most_objects: images are not combined where they would have more objects than this: the model's queries.
+        options: the probability of each augmentation.
+        pool: the training set as undecoded rows of the schema, by index. It is needed where images are combined.
+        most_objects: the number of the model's queries. Images are not combined where they would have more objects.
 
     Raises:
         ValueError: the sizes mean nothing, or the pool is missing, empty or a stream.
@@ -162,7 +165,7 @@ class StrongAugmentation:
             image, target = self._if_few(copy_paste, (image, target))
         if self._drawn(self.options.mixup):
             image, target = self._if_few(mixup, (image, target))
-        image = self.distort(image)  # last: the image is small by now
+        image = self.distort(image)  # it comes last, because the image is small by now
         return image, share_as_area(without_lost_objects(target))
 
     def _mosaic(self, image: Tensor, target: dict[str, Any]) -> Example:
@@ -182,7 +185,7 @@ class StrongAugmentation:
         return int((example[1]["iscrowd"] == 0).sum()) <= self.most_objects
 
     def _partner(self, target: dict[str, Any], least_edge: int) -> Example:
-        """Draw an example to combine with that of `target`, with masks if it has them."""
+        """Draw an example to combine with the example of `target`, with masks if `target` has them."""
         row = self.pool[int(torch.randint(len(self.pool), ()))]
         image, drawn = load_example(row, "masks" in target, least_edge)
         return self.turn(image, area_as_share(drawn))
@@ -210,7 +213,7 @@ def build_augmentation(
     pool: Sequence[dict] | None = None,
     most_objects: float = math.inf,
 ) -> DetrAugmentation | StrongAugmentation | None:
-    """Return the augmentation of a name in `AUGMENTATIONS`; the other arguments are those of `StrongAugmentation`.
+    """Return the augmentation of a name in `AUGMENTATIONS`. For the other arguments see `StrongAugmentation`.
 
     Raises:
         ValueError: there is no such name.

@@ -1,4 +1,4 @@
-"""Augmentation of one image beyond the published recipe; what torchvision has is only put together here."""
+"""Augments one image beyond the published recipe, with the transforms of torchvision where it has them."""
 
 from typing import Any
 
@@ -11,12 +11,13 @@ from torchvision.transforms.v2 import functional
 from .published import RandomResize, without_lost_objects
 
 GREY = (124.0, 116.0, 104.0)
-"""The mean colour of ImageNet: what an image is surrounded with is about 0 once it is normalised."""
+"""The colour around an image, which is the mean colour of ImageNet, so that it is about 0 after normalising."""
 FILL = {Tensor: GREY, tv_tensors.Mask: 0}
 CROP_TRIALS = 10
-"""For an overlap; then another one is drawn. Where objects are small, most overlaps cannot be had however many."""
+"""The trials for one overlap, after which another overlap is drawn. Small objects rule out most overlaps, however many
+trials are made."""
 LEAST_CROPPED_SIDE = 8
-"""Smaller images, in pixels, are not cropped any further."""
+"""An image is not cropped to sides smaller than this, in pixels."""
 
 
 class PhotometricDistortion(v2.RandomPhotometricDistort):

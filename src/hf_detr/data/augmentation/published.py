@@ -1,4 +1,4 @@
-"""The training augmentation published with DETR, at any target size."""
+"""Augments images as published with DETR, at any target size."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ class RandomResize:
         height, width = functional.get_size(image)
         edge = self.edges[_randint(0, len(self.edges) - 1)]
         scale = min(edge / min(height, width), self.longest_edge / max(height, width))
-        # the edge drawn is met in spite of rounding: 100 * (29 / 100) is a little less than 29
+        # The edge drawn is met in spite of rounding: 100 * (29 / 100) is a little less than 29.
         return max(1, int(height * scale + 1e-6)), max(1, int(width * scale + 1e-6))
 
     def __call__(self, image: Any, target: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -83,7 +83,7 @@ class DetrAugmentation:
                 f"longest_edge={longest_edge}"
             )
         self.shortest_edge, self.longest_edge = shortest_edge, longest_edge
-        self.least_edge = shortest_edge  # more is not needed of an image; see DetectionCollator
+        self.least_edge = shortest_edge  # images may be decoded at this size, see DetectionCollator
 
         def scaled(fractions: tuple[float, ...]) -> list[int]:
             return [max(1, round(fraction * shortest_edge)) for fraction in fractions]
@@ -104,7 +104,7 @@ class DetrAugmentation:
             `area` is scaled as the area of the object's box.
         """
         image, target = self.resize_or_crop(image, area_as_share(target))
-        if torch.rand(()) < PUBLISHED_FLIP:  # last: the image is small by now
+        if torch.rand(()) < PUBLISHED_FLIP:  # it comes last, because the image is small by now
             image, target = moved(functional.horizontal_flip, image, target)
         return image, share_as_area(without_lost_objects(target))
 
@@ -128,7 +128,7 @@ def moved(
 
 def without_lost_objects(target: dict[str, Any]) -> dict[str, Any]:
     """Return the target with boxes clipped to the image, without those that are less than a pixel wide or high."""
-    # Rounding may leave a box just beyond the border: it would be dropped.
+    # Rounding may leave a box just beyond the border, where it would be dropped.
     boxes, kept = functional.sanitize_bounding_boxes(functional.clamp_bounding_boxes(target["boxes"]))
     if not kept.all():
         target = {name: value[kept] for name, value in target.items()}

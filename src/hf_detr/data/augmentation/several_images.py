@@ -1,4 +1,4 @@
-"""Augmentation that makes one image of several: mosaic, mixup and copy-paste.
+"""Makes one training image of several: mosaic, mixup and copy-paste.
 
 An example is an image, uint8 (3, H, W), and its target: `boxes` (T, 4) as `tv_tensors.BoundingBoxes` in xyxy pixels,
 `masks` (T, H, W) as `tv_tensors.Mask` where the data has them, and other tensors with one entry per object.
@@ -19,13 +19,15 @@ from .published import box_areas, without_lost_objects
 Example = tuple[Tensor, dict[str, Any]]
 
 LEAST_SHOWN = 0.35
-"""At least this share of an image's area, but for what its new shape cuts off, is shown in a part of another image."""
+"""The least share of an image's area, apart from what its new shape cuts off, that is shown in a part of another
+image."""
 MOSAIC_CENTRE = (0.3, 0.7)
-"""Where the four images of a mosaic meet, as a share of its height and width."""
+"""The bounds of the point where the four images of a mosaic meet, as a share of its height and width."""
 TILE_EDGE = 0.75
-"""The edge of the images of a mosaic, as a share of the mosaic's, that is enough for their parts of it."""
+"""The edge of the images of a mosaic that is enough for their parts of it, as a share of the mosaic's edge."""
 MIXUP_WEIGHT = (0.4, 0.6)
-"""The weight of the first image in mixup: objects of both stay visible, as both are wanted from the model."""
+"""The bounds of the weight of the first image in mixup. Objects of both stay visible, because the model is asked for
+both."""
 
 
 def cover(image: Tensor, target: dict[str, Any], size: tuple[int, int]) -> Example:
@@ -40,7 +42,7 @@ def mosaic(examples: Sequence[Example], size: tuple[int, int]) -> Example:
     """Put a random part of each of four examples into the quarters around a random point (Bochkovskiy et al., 2020).
 
     Args:
-        examples: for the top left, top right, bottom left and bottom right.
+        examples: the examples for the top left, top right, bottom left and bottom right.
         size: (height, width) of the result, at least 2 pixels each.
     """
     height, width = size
@@ -60,7 +62,7 @@ def mosaic(examples: Sequence[Example], size: tuple[int, int]) -> Example:
 
 
 def mixup(first: Example, second: Example) -> Example:
-    """Blend two examples of one size; the objects of both are there (Zhang et al., 2019)."""
+    """Blend two examples of one size. The result has the objects of both (Zhang et al., 2019)."""
     weight = _uniform(*MIXUP_WEIGHT)
     image = torch.lerp(second[0].float(), first[0].float(), weight).round_().to(torch.uint8)
     return image, joined([first[1], second[1]])
@@ -69,8 +71,8 @@ def mixup(first: Example, second: Example) -> Example:
 def copy_paste(first: Example, second: Example) -> Example:
     """Paste a random half of the objects of the second example onto the first, of the same size (Ghiasi et al., 2021).
 
-    Objects of the first example keep what is still visible of them, and go where nothing is. Crowd regions are not
-    pasted. Nothing is where a target has no `masks`.
+    Objects of the first example keep the part that is still visible, and are left out where nothing of them is. Crowd
+    regions are not pasted. Nothing is pasted where a target has no `masks`.
     """
     (image, target), (source, pasted) = first, second
     if not ("masks" in target and "masks" in pasted):
@@ -87,7 +89,7 @@ def copy_paste(first: Example, second: Example) -> Example:
 
 
 def _occluded(target: dict[str, Any], hidden: Tensor) -> dict[str, Any]:
-    """Return the target of objects behind `hidden` (H, W): boxes, masks and areas of what is left of each."""
+    """Return the target of objects behind `hidden` (H, W), with boxes, masks and areas of the visible parts."""
     masks = target["masks"].as_subclass(Tensor)
     touched = (masks & hidden).flatten(1).any(1)
     masks = masks & ~hidden

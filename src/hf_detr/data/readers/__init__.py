@@ -1,1 +1,1 @@
-"""One file for each layout of annotated pictures; each turns it into `SourceSplit`s."""
+"""Readers of annotated pictures. Each file here reads one layout, or a few that are alike, into `SourceSplit`s."""

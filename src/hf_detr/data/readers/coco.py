@@ -1,9 +1,9 @@
-"""COCO detection files: one json of images, annotations and categories, and the folders of their images.
+"""Reads COCO detection files: one json of images, annotations and categories, and the folders of the images.
 
 Many tools write such files, and not all as COCO itself does. These harmless differences are read: numbers as 96.0 or
-"96", ids of text, annotations without ids, an iscrowd of null, polygons or masks without a bbox. A category that only
-names the others is left out: one that no object has, and that others call their supercategory or whose name another
-one has too (Roboflow writes one).
+"96", ids of text, annotations without ids, an iscrowd of null, polygons or masks without a bbox.
+A category that only names the others is left out. No object has such a category, and others call it their
+supercategory or have its name too (Roboflow writes one).
 """
 
 import warnings
@@ -40,7 +40,7 @@ def read_coco(annotation_file: str | Path, image_folder: str | Path, options: Re
     Args:
         annotation_file: the json.
         image_folder: the folder in which the json's file names are.
-        options: how boxes and unusable images are taken; the defaults of `ReadOptions`.
+        options: how boxes and unusable images are taken; by default `ReadOptions()`.
 
     Raises:
         DataError: the json is not COCO detection or a record is unusable; see `coco_splits` and `dataset_from_split`.
@@ -111,7 +111,7 @@ def _get(entry: Any, name: str, source: Path, **place: Any) -> Any:
 
 
 def _key(value: Any) -> Hashable:
-    """Return an id so that 7, 7.0 and "7" are the same one, whatever it is."""
+    """Return an id in a form in which 7, 7.0 and "7" are the same; any other value stays as it is."""
     value = integer(value)
     return value if isinstance(value, int | str) else repr(value)
 
@@ -189,7 +189,7 @@ def _box(annotation: dict[str, Any]) -> tuple[Any, bool]:
 
 
 def _flag(value: Any) -> Any:
-    """Return what a yes or no of json means: null and false are 0."""
+    """Return the number that a yes or no of json means: null and false are 0."""
     return 0 if value is None else int(value) if isinstance(value, bool) else integer(value)
 
 

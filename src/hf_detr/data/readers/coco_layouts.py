@@ -1,4 +1,4 @@
-"""The ways to arrange COCO json files and their images in a folder."""
+"""Finds COCO json files and their images in the ways in which folders arrange them."""
 
 import warnings
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Files = dict[str, CocoFile]
 
 def _json_files(folder: DataFolder) -> list[Path]:
     """Return the COCO json files directly in a folder or its annotations/."""
-    # One named as COCO names them is not passed over, however broken: what it should have held would be missed later.
+    # A broken file with a name of COCO is not passed over, because its objects would be missed without a word.
     return [
         path
         for path in folder.annotation_files(".json", *FOLDERS)
@@ -32,7 +32,7 @@ def _looks_like_coco(path: Path) -> bool:
 
 
 def _named_files(folder: DataFolder) -> Files:
-    """Return the files of a json for each split, named like it."""
+    """Return the files of folders with a json for each split, which is named like its split."""
     if folder.given is not None:
         return {}
     files = _json_files(folder)
@@ -49,7 +49,7 @@ def _named_files(folder: DataFolder) -> Files:
 
 
 def _is_without_annotations(path: Path) -> bool:
-    """Whether a file describes test images whose annotations nobody publishes."""
+    """Return whether a file describes test images whose annotations nobody publishes."""
     return split_named(path.stem) == "test" and mentions(path, '"images"') and not mentions(path, '"annotations"')
 
 
@@ -60,7 +60,7 @@ def _folders_of(folder: DataFolder, path: Path, split: str) -> list[Path]:
 
 
 def _split_folder_files(folder: DataFolder) -> Files:
-    """Return the files of a folder for each split, with its json."""
+    """Return the files of folders with a folder for each split, which holds its json."""
     found = {}
     for split, place in split_folders(folder).items():
         own = DataFolder(place)
@@ -74,7 +74,7 @@ def _split_folder_files(folder: DataFolder) -> Files:
 
 
 def _single_file(folder: DataFolder) -> Files:
-    # Of a file that is not COCO, reading tells what it lacks.
+    # Where the file is not COCO, the error of reading it tells what it lacks.
     files = _json_files(folder) or folder.annotation_files(".json")
     if len(files) != 1:
         return {}

@@ -1,7 +1,7 @@
-"""Tables of text, a line for each object: those of TensorFlow and Roboflow, of Kaggle, OpenImages and RetinaNet.
+"""Reads tables of text with a line for each object, as TensorFlow, Roboflow, Kaggle, OpenImages and RetinaNet use.
 
-The first line names the columns; `COLUMNS` lists the names that are understood, in small letters. Without such a line
-a table is read as that of RetinaNet: path, left, top, right, bottom, class.
+The first line names the columns; `COLUMNS` lists the names that are understood, in small letters. A table without such
+a line is read as a table of RetinaNet: path, left, top, right, bottom, class.
 """
 
 import csv
@@ -51,13 +51,13 @@ OPENIMAGES = {"ImageID", "LabelName", "XMin", "XMax", "YMin", "YMax"}
 """Columns of OpenImages, whose boxes are shares of the image's size."""
 OPENIMAGES_CLASSES = "class-descriptions"
 OWN = ("width", "height")
-"""Columns that are the size of the box beside x and y, and that of the image beside corners."""
+"""Columns that hold the size of the box beside x and y, and the size of the image beside corners."""
 RETINANET = {name: index for index, name in enumerate(("picture", *CORNERS, "class"))}
 
 
 @dataclass(frozen=True)
 class Table:
-    """The rows of a file; `columns` leads from what is needed to the position of its column."""
+    """The rows of a file; `columns` holds the position of each column by its meaning."""
 
     path: Path
     rows: Sequence[Sequence[str]]
@@ -66,7 +66,7 @@ class Table:
     first_line: int = 2
 
     def value(self, row: Sequence[str], name: str) -> str:
-        """Return what a row has for a column, "" where it has nothing."""
+        """Return the text of a row in a column, "" where there is none."""
         index = self.columns.get(name, len(row))
         return row[index].strip() if index < len(row) else ""
 
@@ -120,7 +120,7 @@ def _columns(first: Sequence[str]) -> dict[str, int] | None:
         kind: found[0] for kind, known in COLUMNS.items() if (found := [names.index(n) for n in known if n in names])
     }
     corners, sides = set(CORNERS) <= set(columns), set(SIDES) <= set(columns)
-    if corners:  # beside corners, width and height are those of the image
+    if corners:  # beside corners, width and height are the size of the image
         columns = {kind: place for kind, place in columns.items() if kind not in SIDES}
     elif sides:
         columns = {k: place for k, place in columns.items() if not (k.startswith("image_") and names[place] in OWN)}

@@ -1,4 +1,4 @@
-"""CVAT's own format: annotations.xml, "CVAT for images 1.1" and "CVAT for video 1.1"."""
+"""Reads CVAT's own format: annotations.xml, "CVAT for images 1.1" and "CVAT for video 1.1"."""
 
 import math
 import re
@@ -23,8 +23,8 @@ def cvat_splits(folder: DataFolder) -> dict[str, SourceSplit]:
     """Read all xml files of CVAT in a folder.
 
     Boxes, turned ones too, polygons, polylines, ellipses, cuboids and masks become the boxes around them; points and
-    skeletons are left out and counted. The subset of an image, if it is named like a split, is its split. The objects
-    of a film are those of each frame whose picture is there.
+    skeletons are left out and counted. The subset of an image, if it is named like a split, is its split. A film gives
+    the objects of each frame whose picture is there.
 
     Raises:
         DataError: a file is no xml of CVAT, or a number in it cannot be read.
@@ -62,7 +62,7 @@ def _entries(
 
 
 def _frames(root: ElementTree.Element, path: Path, folder: DataFolder, skipped: Skipped) -> list[Entry]:
-    """Return the pictures of a film by their numbers, with what its tracks say of each."""
+    """Return the pictures of a film by their numbers, with the objects of its tracks in each."""
     width, height = (root.findtext(f".//original_size/{side}") for side in ("width", "height"))
     images = folder.subfolder("images")
     pictures = folder.files_within(images) if images else [folder.path / name for name in folder.pictures]

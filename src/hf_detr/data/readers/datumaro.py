@@ -1,4 +1,4 @@
-"""datumaro's own format: annotations/<subset>.json and images/<subset>/."""
+"""Reads datumaro's own format: annotations/<subset>.json and images/<subset>/."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

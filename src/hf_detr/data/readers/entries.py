@@ -1,4 +1,4 @@
-"""What most readers collect: for each picture its name as written and its objects. This becomes splits."""
+"""Turns the entries that most readers collect, each a picture's name as written and its objects, into splits."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,13 +19,13 @@ class Entry:
     """One picture of an annotation file.
 
     Attributes:
-        picture: its name as written.
+        picture: the name of the picture as written.
         source: the file that names it.
-        width, height: in pixels, None where the file does not tell.
-        objects: what it shows; `add` and `add_outline` append to them.
-        found: where the picture is, for readers that know.
+        width, height: the size in pixels, None where the file does not tell.
+        objects: the objects that it shows; `add` and `add_outline` append to them.
+        found: the path of the picture, for readers that know it.
         content: the bytes of the picture, where the annotation file holds them.
-        near: folders where the picture is expected before all others.
+        near: the folders in which the picture is looked for before all others.
     """
 
     picture: str
@@ -38,7 +38,7 @@ class Entry:
     near: Sequence[Path] = ()
 
     def add(self, box: Any, name: Any, box_format: BoxFormat = "xywh", iscrowd: int = 0) -> None:
-        """Append an object of which the file has the box: its four numbers and what they are."""
+        """Append an object of which the file has the box: its four numbers and their format."""
         self.objects.append(SourceObject(len(self.objects) + 1, box, name, None, iscrowd, box_format))
 
     def add_outline(self, box: Any, name: Any, box_format: BoxFormat = "xywh") -> None:
@@ -47,7 +47,7 @@ class Entry:
 
 
 class Skipped:
-    """Counts the shapes that are no boxes, to say them once."""
+    """Counts the shapes around which there is no box, for one warning about all of them."""
 
     def __init__(self) -> None:
         self.kinds: dict[str, int] = {}
@@ -57,7 +57,7 @@ class Skipped:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
 
     def say(self, source: Path | str) -> None:
-        """Warn of what was counted, if anything was."""
+        """Warn of the shapes that were counted, if there are any."""
         if self.kinds:
             kinds = ", ".join(f"{count} of the kind {kind!r}" for kind, count in sorted(self.kinds.items()))
             total = counted(sum(self.kinds.values()), "shape")
@@ -75,7 +75,7 @@ def splits_from_entries(
         names: the classes that the files declare, in their order; further ones follow in alphabetical order.
 
     Returns:
-        splits whose images are numbered from 1, and the objects of an image as well.
+        splits whose images are numbered from 1. The objects of an image are numbered from 1 as well.
     """
     several = len(entries) > 1
     shown = {item.category for found in entries.values() for entry in found for item in entry.objects}

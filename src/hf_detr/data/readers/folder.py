@@ -1,11 +1,12 @@
-"""A folder of data: its files, listed once, and the one way in which all readers find the pictures they are told of.
+"""Lists the files of a data folder once, and finds pictures by the names in annotations, in one way for all readers.
 
-Annotations name pictures as the machine did that wrote them. A name is tried, in this order,
+Annotations name pictures as on the machine where they were written. A name is tried, in this order,
 
 1. as it is written, below each of the folders where the reader expects pictures;
 2. with `/` for `\\`;
-3. without the leading folders of another machine: those of an absolute path, a drive letter, an address (`s3://…`,
-   `https://…`, `/data/local-files/?d=…`), quoting (`%20`) and the eight digits that Label Studio puts before a name;
+3. without what only another machine understands: the leading folders of an absolute path, a drive letter, an address
+   (`s3://…`, `https://…`, `/data/local-files/?d=…`), quoting (`%20`) and the eight digits that Label Studio puts
+   before a name;
 4. anywhere below the first of the expected folders, where only one picture has this name;
 5. anywhere below the root, where only one picture has this name. Folders of other splits do not count, and neither
    does a picture that another name leads to.
@@ -30,13 +31,13 @@ from ..schema import locate
 from .splits_by_name import split_named
 
 DROPPINGS = {"__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "@eadir", "icon\r"}
-"""What operating systems leave in folders, in small letters; nobody misses it."""
+"""Names, in small letters, of files and folders that operating systems leave behind and that nobody misses."""
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 LOCAL_FILE = re.compile(r"[?&]d=([^&]+)")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 DRIVE = re.compile(r"^[A-Za-z]:")
 Place = tuple[Path, str | None]
-"""A folder, and how the names of the files in it begin in the list of all files; None if it is not below the root."""
+"""A folder, and the beginning of its files' names in the list of all files; None if it is not below the root."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class DataFolder:
     Attributes:
         path: the folder.
         given: the annotation file that is to be read alone, where the user gave a file in place of a folder.
-        not_found: why a picture was not found, by the path that stands in its place.
+        not_found: the reason why a picture was not found, by the path that stands in its place.
     """
 
     path: Path
@@ -63,7 +64,7 @@ class DataFolder:
 
     @cached_property
     def pictures(self) -> list[str]:
-        """Those of `files` that are pictures."""
+        """The pictures among `files`."""
         return [name for name in self.files if is_image(name)]
 
     @cached_property
@@ -81,7 +82,7 @@ class DataFolder:
         return found
 
     def annotation_files(self, suffix: str, *folders: str) -> list[Path]:
-        """Return the files of a suffix directly in some of the folders ("" is this one); only the given, if one is."""
+        """Return the files of a suffix directly in some folders ("" is this one), or only the given file, if any."""
         if self.given is not None:
             return [self.given] if self.given.suffix.lower() == suffix else []
         places = dict.fromkeys(self.path / name for name in folders or ("",))
@@ -107,23 +108,23 @@ class DataFolder:
         return None
 
     def find(self, written: str, near: Sequence[Path] = (), split: str | None = None) -> Path:
-        """Return where one picture is; see `find_all`."""
+        """Return the path of one picture; see `find_all`."""
         return self.find_all([written], near, split)[0]
 
     def find_all(self, written: Sequence[str], near: Sequence[Path] = (), split: str | None = None) -> list[Path]:
-        """Return where pictures are.
+        """Return the paths of pictures.
 
         Args:
             written: the names of the pictures as an annotation file has them.
-            near: the folders where they are expected, that of their split first.
-            split: the split that they are of, where the folder has several.
+            near: the folders where they are expected, the folder of their split first.
+            split: the split to which they belong, where the folder has several.
 
         Returns:
             a path for each name. Where no picture, or more than one, fits a name, the path does not exist, and
             `not_found` tells why.
 
         Raises:
-            DataError: a picture that was found for an incomplete name is the very one of another name.
+            DataError: a picture that was found by an incomplete name belongs to another name.
         """
         places = [(place, self.prefix(place)) for place in dict.fromkeys(near or [self.path])]
         found = {name: self._as_written(name, places) for name in dict.fromkeys(written)}
@@ -156,7 +157,7 @@ class DataFolder:
             if owner == name:
                 self._guessed.add(guess)
                 return self.path / guess
-            reason = f"the image file does not exist, and the only picture of this name, {guess}, is that of {owner!r}"
+            reason = f"the image file does not exist, and the only picture of this name, {guess}, belongs to {owner!r}"
         elif guess:
             reason = f"the image file does not exist, and several pictures have its name: {in_short(guess)}"
         else:
@@ -166,10 +167,10 @@ class DataFolder:
         return stand_in
 
     def _as_written(self, written: str, places: Sequence[Place]) -> str | None:
-        """Return a picture that is where its name says, as `files` has it, or as a path if it is not below here."""
+        """Return a picture that is where its name says: its name in `files`, or its path if it is not below here."""
         if not written.strip():
             return None
-        # Of one annotation file that was given, the folder around it may be large: it is listed only where it has to.
+        # The folder around a single annotation file may be large, so it is listed only where it has to be.
         is_listed = self.given is None or "files" in self.__dict__
         for name in dict.fromkeys((written, written.replace("\\", "/"))):
             may_be_unlisted = not is_listed or name.startswith("/") or ".." in name or "/." in f"/{name}"
@@ -192,7 +193,7 @@ class DataFolder:
         return None
 
     def _elsewhere(self, written: str, first: str | None, split: str | None) -> str | list[str]:
-        """Look in all folders, in the steps 4 and 5; several pictures are returned as a list."""
+        """Look in all folders, by the steps 4 and 5. Several pictures are returned as a list."""
         several: list[str] = []
         for prefix in [prefix for prefix in (first, "") if prefix is not None]:
             for parts in _portable(written):
@@ -220,7 +221,7 @@ class DataFolder:
         return text[len(start) :].replace(os.sep, "/") if text.startswith(start) else None
 
     def name_of(self, path: Path) -> str:
-        """Return a path as `files` has it, or as it is where it is not below this folder."""
+        """Return the name of a path in `files`, or the path itself where it is not below this folder."""
         return self._inner(path) or str(path)
 
 
@@ -260,7 +261,7 @@ def is_dropping(name: str) -> bool:
 
 
 def _portable(written: str) -> list[list[str]]:
-    """Return the parts of a name without what only another machine understands, in the ways that it may be meant."""
+    """Return the parts of a name without what only another machine understands, for each way to read the name."""
     text = written.strip()
     local = LOCAL_FILE.search(text)
     if local:
@@ -277,7 +278,7 @@ def _portable(written: str) -> list[list[str]]:
 
 
 def _most_alike(names: list[str], parts: list[str]) -> list[str]:
-    """Return those of some files of one name whose folders agree best with those that are written."""
+    """Return the files, among several of one name, whose folders agree best with the folders that are written."""
 
     def agreeing(name: str) -> int:
         own, count = name.split("/")[:-1], 0
@@ -300,7 +301,7 @@ def _is_of_another(split: str | None, name: str) -> bool:
 
 
 def _folded(name: str) -> str:
-    """Return a name as names are compared: file systems differ in capital letters and in composed characters."""
+    """Return a name in the form for comparing: file systems differ in capital letters and in composed characters."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -316,5 +317,5 @@ def _folder_below(place: Path, name: str) -> Path | None:
 
 
 def existing(paths: Iterable[Path | None]) -> list[Path]:
-    """Return those of some folders that exist, each once."""
+    """Return the folders that exist, each once."""
     return [path for path in dict.fromkeys(paths) if path is not None and path.is_dir()]

@@ -1,4 +1,4 @@
-"""Folders of images with a metadata.jsonl, as `datasets` calls them "imagefolder": a line for each image."""
+"""Reads folders of images with a metadata.jsonl of one line for each image, which `datasets` calls "imagefolder"."""
 
 import json
 from collections.abc import Hashable

@@ -1,4 +1,4 @@
-"""Formats that are a json of one entry for each picture: CreateML, Label Studio (JSON and JSON-MIN) and FiftyOne."""
+"""Reads formats of one json with an entry for each picture: CreateML, Label Studio (JSON, JSON-MIN) and FiftyOne."""
 
 import math
 from collections import defaultdict
@@ -15,7 +15,7 @@ from .splits_by_name import split_named
 from .text import mentions, read_json
 
 Parse = Callable[[Any, Path, Skipped], Iterable[tuple[str, Entry]]]
-"""From the content of a file to its pictures, each with what speaks of its split, or ""."""
+"""A function that yields the pictures in the content of a file, each with the text that speaks of its split, or ""."""
 
 
 def _layout(description: str, expected: str, accept: Callable[[Path], bool], parse: Parse) -> Layout:
@@ -83,7 +83,7 @@ def _looks_like_a_picture(value: Any) -> bool:
 
 
 def _results(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Return what is drawn on a picture: the first annotation that nobody cancelled, or the columns of JSON-MIN."""
+    """Return the shapes on a picture: of the first annotation that nobody cancelled, or of the columns of JSON-MIN."""
     if "annotations" in task or "completions" in task:
         found = task.get("annotations") or task.get("completions") or []
         valid = [entry for entry in found if isinstance(entry, dict) and not entry.get("was_cancelled")]

@@ -1,4 +1,4 @@
-"""labelme: a json of shapes for each picture, beside it or in a folder of its own."""
+"""Reads labelme's format: a json of shapes for each picture, beside the picture or in a folder of its own."""
 
 import base64
 import binascii
@@ -30,7 +30,7 @@ def labelme_splits(folder: DataFolder) -> dict[str, SourceSplit]:
     pictures = {name.rpartition(".")[0] for name in folder.pictures}
 
     def is_for_a_picture(path: Path) -> bool:
-        # A broken file beside its picture is not passed over: what it should have held would be missed.
+        # A broken file beside its picture is not passed over, because its objects would be missed without a word.
         return _is_labelme(path) or folder.name_of(path.with_suffix("")) in pictures
 
     entries = {

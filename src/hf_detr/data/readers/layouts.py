@@ -1,4 +1,4 @@
-"""What a layout is, and how the annotation files of a folder are shared out among its splits."""
+"""Defines what a layout is, and divides the annotation files of a folder among its splits."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ class Layout:
     """A way to arrange a data set in a folder. A reader is one file that defines one or a few, and a row in `LAYOUTS`.
 
     Attributes:
-        description: what a reader of an error message should look for.
-        detect: whether a folder is arranged like this; cheap.
-        read: the splits of such a folder, by the names of `SPLIT_NAMES`; raises a `DataError` for what is unreadable.
+        description: the words by which an error message tells what to look for.
+        detect: tells quickly whether a folder is arranged like this.
+        read: returns the splits of such a folder, by the names of `SPLIT_NAMES`. It raises a `DataError` for what is
+            unreadable.
     """
 
     description: str
@@ -40,10 +41,10 @@ def files_by_split(
     Files that speak of no split are for training, and so is a file that the user gave.
 
     Args:
-        folder: where they are, in any depth.
-        suffix: with its dot, in small letters.
-        accept: whether a file is of the kind that is looked for.
-        by_file_name: whether the name of a file may speak of a split, or only those of the folders that it is in.
+        folder: the folder in which they are, in any depth.
+        suffix: the suffix with its dot, in small letters.
+        accept: tells whether a file is of the kind that is looked for.
+        by_file_name: whether the name of a file may speak of a split, or only the names of the folders that it is in.
     """
     if folder.given is not None:
         return {"train": [folder.given]} if folder.given.suffix.lower() == suffix and accept(folder.given) else {}
@@ -57,7 +58,7 @@ def files_by_split(
 
 
 def picture_folders(folder: DataFolder, split: str | None = None, *around: Path) -> list[Path]:
-    """Return the folders where the pictures of a split are expected: its own, those around a file, images/, the root.
+    """Return the folders where the pictures of a split are expected: its own, around a file, images/, the root.
 
     Args:
         folder: the whole data set.

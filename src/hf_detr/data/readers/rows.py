@@ -1,4 +1,4 @@
-"""Rows with objects, as `datasets` and its image folders have them → records.
+"""Turns rows with objects, as `datasets` and its image folders have them, into records.
 
 Objects stand in a column `objects` (or `annotations`), a list of dicts or a dict of lists, or as columns of their own.
 Boxes are (x, y, width, height) in pixels, unless fields such as xmin and xmax say something else; categories are
@@ -21,7 +21,7 @@ from .folder import DataFolder
 from .layouts import picture_folders
 
 CONTAINERS = ("objects", "object", "annotations", "annotation", "detections", "ground_truth", "targets", "faces")
-"""Columns that are looked at first; any other one that holds boxes will do as well."""
+"""Columns that are looked at first; any other column that holds boxes is taken as well."""
 BOXES = ("bbox", "bboxes", "boxes", "box", "bounding_box", "bounding_boxes")
 SEPARATE_BOXES: tuple[tuple[tuple[str, str, str, str], BoxFormat], ...] = (
     (("xmin", "ymin", "xmax", "ymax"), "xyxy"),
@@ -31,7 +31,7 @@ SEPARATE_BOXES: tuple[tuple[tuple[str, str, str, str], BoxFormat], ...] = (
     (("x", "y", "width", "height"), "xywh"),
     (("x", "y", "w", "h"), "xywh"),
 )
-"""Fields that hold a box together, and what their four numbers are."""
+"""Fields that hold a box together, and the format of their four numbers."""
 CATEGORIES = (
     *("category", "categories", "label", "labels", "class", "classes", "class_label", "class_labels"),
     *("category_name", "category_names", "class_name", "class_names", "label_name", "name", "names"),
@@ -51,13 +51,13 @@ ID_BITS = 52
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the objects of a row are.
+    """The columns in which the objects of a row are.
 
     Attributes:
-        container: the column that holds them; None: the row does.
+        container: the column that holds them, or None where the row itself does.
         boxes: the field of their boxes, or the four fields that hold a box together.
-        category: the field of their categories; None where they have none.
-        box_format: what the four numbers of a box are.
+        category: the field of their categories, or None where they have none.
+        box_format: the format of the four numbers of a box.
     """
 
     container: str | None
@@ -93,7 +93,7 @@ def record_from_row(row: Mapping[str, Any], columns: Columns, image: Any, image_
         row: one row, images not decoded.
         columns: where its objects are.
         image: a path or what `datasets.Image` encodes.
-        image_id: for rows that have no integer id.
+        image_id: the id for rows that have no integer id.
     """
     given = row.get("image_id")
     objects = [
@@ -112,7 +112,7 @@ def record_from_row(row: Mapping[str, Any], columns: Columns, image: Any, image_
 
 
 def stored_image(value: Any, folder: DataFolder | None = None) -> Any:
-    """Return an image as rows hold it, undecoded (path, bytes or both), as a record does; paths are in the folder."""
+    """Return the undecoded image of a row (path, bytes or both) in the form of a record; paths are in the folder."""
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     if isinstance(value, Mapping) and value.get("bytes") is None:
@@ -129,7 +129,7 @@ def id_from_image(image: Any) -> int:
 
 
 def names_of_categories(categories: Iterable[Hashable], source: str | Path) -> dict[Hashable, str]:
-    """Return names for categories that come without: names are their own; numbers keep theirs, with a warning."""
+    """Return names for categories without declared names: texts are names; numbers become names, with a warning."""
     found = set(categories) - {None}
     numbers = sorted(key for key in found if isinstance(key, int))
     if numbers:
@@ -143,16 +143,16 @@ def names_of_categories(categories: Iterable[Hashable], source: str | Path) -> d
 
 
 def hashable(value: Any) -> Hashable:
-    """Return a category key, whatever the file has; what cannot be one becomes its text."""
+    """Return a value of a file as the key of a category. A value that cannot be a key becomes its text."""
     return value if value is None or isinstance(value, int | str) else repr(value)
 
 
 def image_column(columns: Collection[str], source: str | Path) -> str:
-    """Return the column of the images: one of the feature Image, or else one that is named like it.
+    """Return the column of the images: a column of the feature Image, or else a column with a usual name of images.
 
     Args:
         columns: the names of the columns, or the features of a table by their names.
-        source: what errors name.
+        source: the file or folder that errors name.
 
     Raises:
         DataError: there is none.

@@ -1,4 +1,4 @@
-"""The box (x, y, width, height) in pixels around each kind of shape that annotation tools draw."""
+"""Computes the box (x, y, width, height) in pixels around each kind of shape that annotation tools draw."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""How data sets call their splits, and which split the name of a file or folder speaks of."""
+"""Lists the names that data sets give their splits, and finds the split that a file or folder name speaks of."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Supervisely: meta.json, and in the folder of each data set img/ and ann/ with a json for each image."""
+"""Reads Supervisely's format: meta.json, and for each data set a folder with img/ and ann/, a json for each image."""
 
 import base64
 import io
@@ -20,11 +20,11 @@ EXPECTED = "a json of Supervisely"
 META = "meta.json"
 CORNERED = ("rectangle", "polygon", "line", "polyline")
 LARGEST_MASK = 1 << 28
-"""Bytes of a mask that is unpacked; more than any picture has."""
+"""The most bytes to which a mask is unpacked, which are more than any picture has."""
 
 
 def supervisely_splits(folder: DataFolder) -> dict[str, SourceSplit]:
-    """Read a project of Supervisely; data sets that are named like splits are these.
+    """Read a project of Supervisely. Data sets that are named like splits become these splits.
 
     Rectangles, polygons, lines and bitmaps become the boxes around them; other shapes are left out and counted.
 

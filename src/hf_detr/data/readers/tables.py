@@ -1,4 +1,4 @@
-"""Data sets of the library `datasets`: saved folders, parquet shards and the Hub.
+"""Reads data sets of the library `datasets`: saved folders, parquet shards and the Hub.
 
 They are rows with an image and a column of objects, bounding boxes as (x, y, width, height) in pixels, as in
 `rishitdagli/cppe-5`. Their images stay where they are stored.
@@ -37,7 +37,7 @@ HUB_NAME = re.compile(r"(?P<name>\w[\w.-]*/\w[\w.-]*)(:(?P<subset>[\w.-]+))?")
 
 @dataclass(frozen=True)
 class TableRecords(LazyRecords):
-    """The rows of a table as records, read when they are asked for; those without an id are numbered from 1."""
+    """The rows of a table as records, read when they are asked for. Rows without an id are numbered from 1."""
 
     table: Dataset
     columns: Columns
@@ -63,8 +63,8 @@ def table_splits(
 ) -> dict[str, SourceSplit]:
     """Return tables as splits; paths of images are looked for in the folder.
 
-    Classes are those of the feature ClassLabel, else the names or numbers that the rows hold. Where rows hold neither,
-    all objects are of one class, "object".
+    The classes come from the feature ClassLabel, else they are the names or numbers that the rows hold. Where rows
+    hold neither, all objects are of one class, "object".
 
     Raises:
         DataError: a table has no columns of images or objects.
@@ -111,7 +111,7 @@ def _categories(table: Dataset, columns: Columns) -> set[Hashable]:
 
 
 def _pictures(records: TableRecords) -> Dataset | None:
-    """Return the images as a data set of their own, unless the table has only their paths."""
+    """Return the images as a data set of their own, or None where the table has only their paths."""
     if not len(records) or isinstance(records[0].image, Path):
         return None
     pictures = records.table.select_columns([records.image])
@@ -124,9 +124,9 @@ def _pictures(records: TableRecords) -> Dataset | None:
 
 
 def named_splits(tables: Mapping[str, Any], source: str | Path) -> dict[str, Any]:
-    """Return tables by the names of our splits; a single one, whatever its name, is for training.
+    """Return tables by the names of our splits. A single table is for training, whatever its name.
 
-    Of several tables whose names speak of one split, the first is taken; a warning names those that are left out.
+    Of several tables whose names speak of one split, the first is taken; a warning names the tables that are left out.
 
     Raises:
         DataError: none of several is named like a training split.
@@ -148,7 +148,7 @@ def hub_tables(data: str, streaming: bool = False) -> Mapping[str, Dataset | Ite
     """Load a data set from the Hub, "owner/name" or "owner/name:subset".
 
     Raises:
-        DataError: there is no such data set, or it cannot be reached or read; with the remedy.
+        DataError: there is no such data set, or it cannot be reached or read; the message says what helps.
     """
     match = HUB_NAME.fullmatch(data)
     if match is None:

@@ -1,4 +1,4 @@
-"""Reading text, json, xml and yaml files so that byte order marks do no harm and every failure names its file."""
+"""Reads text, json, xml and yaml files so that byte order marks do no harm and every failure names its file."""
 
 import codecs
 import json
@@ -18,7 +18,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 FIRST_BYTES = 1 << 16
-"""As much of a file is read for its first line."""
+"""The bytes of a file that are read for its first line."""
 
 
 def read_text(path: Path, replace: bool = False) -> str:
@@ -26,7 +26,8 @@ def read_text(path: Path, replace: bool = False) -> str:
 
     Args:
         path: the file.
-        replace: put a replacement character for bytes that cannot be decoded, for files in which only numbers matter.
+        replace: whether bytes that cannot be decoded become a replacement character, for files in which only numbers
+            matter.
 
     Raises:
         DataError: the file is missing or cannot be decoded.
@@ -41,7 +42,7 @@ def read_text(path: Path, replace: bool = False) -> str:
 
 
 def read_first_line(path: Path) -> str:
-    """Return the first line of a text file, of which no more than the beginning is read; see `read_text`."""
+    """Return the first line of a text file, of which only the beginning is read; see `read_text`."""
     with path.open("rb") as file:
         lines = _decoded(file.read(FIRST_BYTES), path, replace=True).splitlines()
     return lines[0] if lines else ""
@@ -79,7 +80,7 @@ def read_xml(path: Path, root: str, expected: str) -> ElementTree.Element:
     Args:
         path: the file.
         root: the name that the root must have.
-        expected: what the message says that the file should be.
+        expected: the words of the message for what the file should be.
 
     Raises:
         DataError: the file is missing, is not xml, declares entities or has another root.

@@ -1,4 +1,4 @@
-"""VGG Image Annotator (VIA): one json of a project or of its annotations."""
+"""Reads the format of the VGG Image Annotator (VIA): one json of a project or of its annotations."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,9 +19,9 @@ CLASS_NAMES = ("class", "label", "category", "name", "type", "object", "object_n
 def via_splits(folder: DataFolder) -> dict[str, SourceSplit]:
     """Read the json files of VIA in a folder, its splits by the names of files and folders.
 
-    The class of a region is its attribute, or of several the one called class, label, category, name or type; regions
-    without attributes are all of one class, "object". Rectangles, polygons, polylines, circles and ellipses become the
-    boxes around them; points are left out and counted.
+    The class of a region is its attribute. Of several attributes the one called class, label, category, name or type
+    is taken. Regions without attributes are all of one class, "object". Rectangles, polygons, polylines, circles and
+    ellipses become the boxes around them; points are left out and counted.
 
     Raises:
         DataError: a file is no json of VIA, or a region cannot be read.

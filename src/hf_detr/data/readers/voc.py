@@ -1,4 +1,4 @@
-"""Pascal VOC: one xml file of objects for each image.
+"""Reads Pascal VOC: one xml file of objects for each image.
 
 Corners are taken as the files have them: (xmin, ymin, xmax, ymax) are the edges of the box, so that it is
 xmax - xmin pixels wide. That is what annotation tools and exporters write today. The data sets of the VOC challenges
@@ -32,7 +32,7 @@ IMAGE_SETS = "ImageSets/Main"
 
 @dataclass(frozen=True)
 class VocFile:
-    """An xml file, and its path without suffix below the folder of the xml files, which is also that of its image."""
+    """An xml file, and its path without suffix below the folder of the xml files. Its image has the same path."""
 
     path: Path
     name: str
@@ -41,8 +41,8 @@ class VocFile:
 def voc_splits(folder: DataFolder, files: Mapping[str, Sequence[VocFile]]) -> dict[str, SourceSplit]:
     """Read splits in Pascal VOC format; the classes are the names found in any of them, in alphabetical order.
 
-    The image of an xml file is the one of the same name, or else the one that it names. Images are numbered from 1
-    within a split, objects from 1 within an image.
+    The image of an xml file has the same name, or else the name that the file holds. Images are numbered from 1 within
+    a split, objects from 1 within an image.
 
     Raises:
         DataError: a file is missing or is no xml.
@@ -97,7 +97,7 @@ def _box(item: ElementTree.Element, shift: int) -> Any:
 
 
 def _listed_splits(folder: DataFolder) -> dict[str, list[VocFile]]:
-    """The layout of the challenge: Annotations/, JPEGImages/ and lists of names in ImageSets/Main/."""
+    """Return the splits of the challenge's layout: Annotations/, JPEGImages/ and lists of names in ImageSets/Main/."""
     annotations, lists = folder.subfolder("Annotations"), folder.subfolder(IMAGE_SETS)
     if folder.given is not None or annotations is None or lists is None:
         return {}
@@ -113,7 +113,7 @@ def _listed_splits(folder: DataFolder) -> dict[str, list[VocFile]]:
 
 
 def _listed(line: str, annotations: Path) -> VocFile:
-    """Return what a line of a list names: a name, with spaces or without, and perhaps a flag behind it."""
+    """Return the xml file that a line of a list names. A name may have spaces in it and a flag behind it."""
     line = line.strip('"')
     shortened = re.sub(r"\s+-?[01]$", "", line).strip('"')
     for name in dict.fromkeys((line, shortened, shortened.split()[0])):
@@ -123,11 +123,11 @@ def _listed(line: str, annotations: Path) -> VocFile:
 
 
 def _split_by_folders(folder: DataFolder) -> dict[str, list[VocFile]]:
-    """The xml files in any folder that holds some of Pascal VOC, by the splits that the names of folders speak of."""
+    """Return the xml files in any folder that holds some of Pascal VOC, by the splits in the names of folders."""
     places: dict[Path, bool] = {}
 
     def is_among_others(path: Path) -> bool:
-        # A broken one among others is not passed over: what it should have held would be missed.
+        # A broken file among others is not passed over, because its objects would be missed without a word.
         if path.parent not in places:
             places[path.parent] = any(map(_looks_like_voc, sorted(path.parent.glob("*.xml"))))
         return places[path.parent]

@@ -1,8 +1,8 @@
-"""YOLO: a text file for each image, a line for each object, and a data.yaml or a list of class names.
+"""Reads YOLO: a text file for each image with a line for each object, and a data.yaml or a list of class names.
 
 A line is the index of a class, then either centre, width and height of a box or the corners of a polygon, which
-becomes the box around it; all as shares of the image's width and height. A confidence behind them, as `save_conf`
-writes it, is not used. An empty or missing text file means no objects.
+becomes the box around it. All are shares of the image's width and height. A confidence behind them, as `save_conf`
+writes it, is not used. An empty or missing text file means that there are no objects.
 """
 
 import os
@@ -18,7 +18,7 @@ from .shapes import box_of_flat_points
 from .text import number, read_text
 
 NO_LABELS = {"classes.txt", "labels.txt", "readme.txt", "license.txt", "notes.txt", "train.txt", "val.txt", "test.txt"}
-"""Text files, in small letters, that may lie among the label files without being any."""
+"""Text files, in small letters, that may lie among the label files without being label files."""
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ def _objects(path: Path, keypoints: bool) -> list[SourceObject]:
 
 
 def _object(words: list[str], index: int, keypoints: bool) -> SourceObject:
-    """Read one line; what is no number stays as it is, for the check to complain about."""
+    """Read one line. A text that is no number stays as it is, for the check to complain about."""
     values = [number(word) for word in words]
     category = int(values[0]) if isinstance(values[0], float) and values[0].is_integer() else words[0]
     box = values[1:5] if keypoints else values[1:]
     if any(isinstance(value, str) for value in box):
         return SourceObject(index, box, category, box_format="cxcywhn")
     if len(box) >= 5 and len(box) % 2 == 1 and 0 <= box[-1] <= 1:
-        box = box[:-1]  # the last one is a confidence
+        box = box[:-1]  # the last number is a confidence
     if len(box) >= 6 and len(box) % 2 == 0:
         box = box_of_flat_points(box)
         return SourceObject(index, box, category, box_format="xywhn", from_outline=True)

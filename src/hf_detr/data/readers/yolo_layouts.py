@@ -1,4 +1,4 @@
-"""The ways to arrange YOLO's images, labels and class names in a folder."""
+"""Finds YOLO's images, labels and class names in the ways in which folders arrange them."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ YAML_SUFFIXES = (".yaml", ".yml")
 YAML_NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 YAML_KEYS = {"train": ("train",), "validation": ("val", "valid", "validation"), "test": ("test",)}
 NOTHING = ("", "null", "Null", "NULL", "~")
-"""What a yaml says where it has no value; all its values are read as text."""
+"""The texts that stand for no value in a yaml, whose values are all read as text."""
 CLASS_FILES = ("classes.txt", "obj.names", "labels/classes.txt", "labels.txt", "data/obj.names", "classes.names")
 SPLIT_CLASS_FILES = ("_darknet.labels", "obj.names", "classes.txt")
 """Files of class names that may be in the folder of a split."""
@@ -66,9 +66,10 @@ def _names(content: dict, source: Path) -> dict[int, str]:
 
 
 def _yaml_images(folder: DataFolder, split: str, value: Any, content: dict, source: Path) -> list[Path]:
-    """Return the images of a folder, a text file of paths, or a list of those.
+    """Return the images of a folder, of a text file of paths, or of a list of folders and text files.
 
-    Validation images that are named but missing are an error: to split some off the training images would hide it.
+    Validation images that are named but missing are an error, because splitting some off the training images would
+    hide it.
     """
     images: list[Path] = []
     for place in value if isinstance(value, list) else [value]:
@@ -92,16 +93,16 @@ def _yaml_images(folder: DataFolder, split: str, value: Any, content: dict, sour
 
 
 def _candidates(folder: DataFolder, place: str, path: str, split: str) -> list[Path]:
-    """Return where a path of a data.yaml may lead: many are relative to the folder above, or of another machine."""
+    """Return the paths that a data.yaml may mean: many start at the folder above, or at one of another machine."""
     plain = place.replace("\\", "/")
     parts = [part for part in plain.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
-    # What speaks of the split stays: without it, test/images would lead to the images of all.
+    # The part that speaks of the split stays: without it, test/images would lead to the images of all splits.
     telling = [index for index, part in enumerate(parts) if split_named(part) == split]
     last = telling[-1] if telling else len(parts) - 1
     shortened = [parts[start:] for start in range(last + 1)]
     renamed = [
         [name if split_named(part) == split else part for part in found]
-        for name in SPLIT_NAMES[split]  # valid/ for val/ and the other way round
+        for name in SPLIT_NAMES[split]  # valid/ may stand for val/ and the other way round
         for found in shortened
     ]
     root = folder.path
@@ -110,7 +111,7 @@ def _candidates(folder: DataFolder, place: str, path: str, split: str) -> list[P
 
 
 def _listed_images(folder: DataFolder, source: Path, split: str) -> list[Path]:
-    """Return the images that a text file lists; one that is not found stays, for the check to name it."""
+    """Return the images that a text file lists. An image that is not found stays, so that the check names it."""
     near = [source.parent, folder.path, source.parent.parent]
     return folder.find_all([line.strip("\"'") for line in read_lines(source)], near, split)
 
