@@ -9,7 +9,7 @@ from typing import Any
 class Severity(StrEnum):
     """The severity of a finding.
 
-    With an ERROR, training fails or learns nothing. With a WARNING, the detector will be worse. A NOTE is good to know.
+    With an ERROR, training fails or learns nothing. With a WARNING, the detector gets worse. A NOTE is worth knowing.
     """
 
     ERROR = "error"
