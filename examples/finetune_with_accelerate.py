@@ -65,7 +65,8 @@ def main() -> None:
     model, optimizer, train_loader, validation_loader = accelerator.prepare(
         model, optimizer, train_loader, validation_loader
     )
-    # The schedule counts this process's steps; left unprepared, it is stepped once a step, not once a process.
+    # The schedule counts the steps of this process. It is not prepared by accelerate, which would step it once for
+    # each process.
     steps = options.epochs * len(train_loader)
     scheduler = get_cosine_schedule_with_warmup(optimizer, num_warmup_steps=steps // 20, num_training_steps=steps)
     accelerator.register_for_checkpointing(scheduler)
@@ -119,7 +120,7 @@ def evaluate(
     loader: DataLoader,
     names: list[str],
 ) -> dict:
-    """Return the COCO metrics over all processes; each of them scores all images."""
+    """Return the COCO metrics over all processes. Each process scores all images."""
     model.eval()
     predictions = []
     for batch in loader:
@@ -127,8 +128,8 @@ def evaluate(
         sizes = torch.stack([label["orig_size"] for label in batch["labels"]])
         found = image_processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=sizes)
         ids = [label["image_id"].item() for label in batch["labels"]]
-        # Images have different numbers of boxes: gather the objects, not tensors. Copies that fill up the last
-        # batch are dropped.
+        # Images have different numbers of boxes, so objects are gathered and not tensors. Copies of images that fill
+        # up the last batch are dropped.
         predictions += accelerator.gather_for_metrics(list(rows(ids, found)), use_gather_object=True)
     metrics = CocoMetrics(class_names=names, keep_in_memory=True)
     return metrics.compute(predictions=predictions, references=list(reference_objects(loader.dataset)))

@@ -51,7 +51,7 @@ def main() -> None:
         model = HfDetrForObjectDetection(config)
         image_processor = HfDetrImageProcessor.for_config(config, size=options.image_size)
 
-    # 3. Training. The defaults of these arguments are those of the DETR papers.
+    # 3. Training. The defaults of these arguments come from the DETR papers.
     args = HfDetrTrainingArguments(
         output_dir=options.output,
         num_train_epochs=options.epochs,

@@ -1,4 +1,4 @@
-"""Images per second from JPEG to batch: our augmentation against a pipeline of torchvision's transforms tuned by hand.
+"""Measures images per second from JPEG to batch: our augmentation against torchvision's transforms tuned by hand.
 
     python benchmarks/speed/data_loading.py --data my-images --workers 0 --workers 2 --repeats 5
 
@@ -35,7 +35,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class RandomSizeCrop(v2.Transform):
-    """The published crop as a transform of torchvision: each side drawn between two bounds."""
+    """The published crop as a transform of torchvision, which draws each side between two bounds."""
 
     def __init__(self, minimum: int, maximum: int):
         super().__init__()
@@ -58,7 +58,7 @@ class RandomSizeCrop(v2.Transform):
 
 
 class TorchvisionPipeline:
-    """What a careful user writes with torchvision alone; rows with files of JPEGs -> images, mask and targets."""
+    """The collator that a careful user writes with torchvision alone. It makes images, mask and targets of JPEGs."""
 
     def __init__(self, shortest_edge: int, longest_edge: int):
         def scaled(fractions: Sequence[float]) -> list[int]:
@@ -106,7 +106,7 @@ class TorchvisionPipeline:
 
 
 def images_per_second(collate: Callable, dataset: Dataset, batch_size: int, workers: int, batches: int) -> float:
-    """Time so many batches a worker, over the data again and again, once the prefetched ones are used up."""
+    """Return the speed over so many batches a worker, which begin after the prefetched batches are used up."""
     prefetched = 1 + 2 * workers
     measured = batches * max(1, workers)
     indices = [index % len(dataset) for index in range((prefetched + measured) * batch_size)]
@@ -123,10 +123,11 @@ def main(
     image_size: Annotated[int, typer.Option(help="The shortest edge, in pixels.", min=64)] = 256,
     batch_size: Annotated[int, typer.Option(min=1)] = 16,
     workers: Annotated[
-        list[int] | None, typer.Option(help="Processes that load; repeat it. 0, 2 and 8 without it.", min=0)
+        list[int] | None,
+        typer.Option(help="The number of loader processes. It may be repeated; by default 0, 2 and 8.", min=0),
     ] = None,
-    repeats: Annotated[int, typer.Option(help="How often each is measured, in turns.", min=1)] = 3,
-    batches: Annotated[int, typer.Option(help="So many a worker in each measurement.", min=1)] = 6,
+    repeats: Annotated[int, typer.Option(help="Measure each pipeline this often, in turns.", min=1)] = 3,
+    batches: Annotated[int, typer.Option(help="The batches of each worker in a measurement.", min=1)] = 6,
     write: Annotated[bool, typer.Option("--write", help="Write the table into docs/benchmarks.md.")] = False,
 ) -> None:
     """Measure, and print a table."""

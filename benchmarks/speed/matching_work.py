@@ -1,4 +1,4 @@
-"""Matching and losses as contestants: ours and those of transformers, on equal predictions."""
+"""Makes contestants of matching and losses, ours and transformers', on equal predictions."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +13,7 @@ from hf_detr.benchmarking.scenes import random_labels
 from hf_detr.modeling.supervision import PredictionGroup, Predictions
 
 NUM_LABELS = 91
-# Nothing of the network is used but its losses, whose class term transformers counts once.
+# Only the losses of the model are used; transformers counts their class term once.
 _SMALL = {
     "backbone": "resnet18",
     "encoder_layers": 1,
@@ -21,7 +21,7 @@ _SMALL = {
     "decoder_ffn_dim": 64,
     "class_loss_coefficient": 1,
 }
-# Our preset with the losses, and the function and configuration of transformers that compute the same.
+# To our preset with the losses, the function and configuration of transformers that compute the same.
 KINDS = {
     "softmax": ("detr-resnet-50", "ForObjectDetection", "Detr"),
     "focal": ("deformable-detr-resnet-50", "DeformableDetrForObjectDetection", "DeformableDetr"),
@@ -30,7 +30,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """Sizes of the predictions of all decoder layers, and of what they are matched with."""
+    """The sizes of the predictions of all decoder layers, and of the objects that they are matched with."""
 
     kind: str
     batch: int
@@ -40,7 +40,7 @@ class Scene:
     layers: int = 6
 
     def predictions(self) -> tuple[Tensor, Tensor]:
-        """Logits (layers, batch, queries, classes) and boxes (layers, batch, queries, 4), which want gradients."""
+        """Return logits (layers, batch, queries, classes) and boxes (layers, batch, queries, 4), with gradients."""
         generator = torch.Generator().manual_seed(1)
         classes = NUM_LABELS + (self.kind == "softmax")
         logits = torch.randn(self.layers, self.batch, self.queries, classes, generator=generator)
@@ -49,18 +49,18 @@ class Scene:
         return logits.to(self.device).requires_grad_(), boxes.to(self.device).requires_grad_()
 
     def labels(self) -> list[dict[str, Tensor]]:
-        """The objects."""
+        """Return the labels with the objects."""
         return random_labels(self.batch, self.objects, NUM_LABELS, self.device)
 
     def contestants(self) -> list[Contestant]:
-        """Ours and transformers'; ours as in our trainer, whose memory stays on a CPU, and theirs in both ways."""
+        """Return ours, which keeps freed memory on a CPU as our trainer does, and transformers' in both ways."""
         contestants = [Contestant("hf_detr", partial(keeping, self.ours)), Contestant("transformers", self.theirs)]
         if self.device == "cpu":
             contestants.append(Contestant("transformers, freed memory kept", partial(keeping, self.theirs)))
         return contestants
 
     def ours(self) -> Work:
-        """Our matching and losses, forward and backward."""
+        """Return our matching and losses, forward and backward."""
         preset, _, _ = KINDS[self.kind]
         queries = max(self.queries, self.objects)
         model = our_model(preset, num_labels=NUM_LABELS, num_queries=queries, decoder_layers=self.layers, **_SMALL)
@@ -78,9 +78,9 @@ class Scene:
         return work
 
     def theirs(self) -> Work:
-        """The matching and losses of transformers, forward and backward, as its models call them."""
+        """Return the matching and losses of transformers, forward and backward, as its models call them."""
         _, function, kind = KINDS[self.kind]
-        # as its models: the head of DETR has one class more than `num_labels`
+        # As in its models, the head of DETR has one class more than `num_labels`.
         config = getattr(import_module("transformers"), f"{kind}Config")(
             num_labels=NUM_LABELS, auxiliary_loss=True, decoder_layers=self.layers, class_cost=self.class_cost()
         )
@@ -98,5 +98,5 @@ class Scene:
         return work
 
     def class_cost(self) -> float:
-        """The cost of our preset, so that both find the same matches."""
+        """Return the class cost of our preset, with which both find the same matches."""
         return 1 if self.kind == "softmax" else 2

@@ -1,4 +1,4 @@
-"""What maintainers measure: parts of the package, and how time and memory grow.
+"""The program of maintainers for speed: it measures parts of the package, and how time and memory grow.
 
 python benchmarks/speed/run.py matching --threads 2
 python benchmarks/speed/run.py all --quick

@@ -1,4 +1,4 @@
-"""The forms of multi-scale deformable sampling, at the sizes of an image of 800 x 1066."""
+"""The suite that measures the forms of multi-scale deformable sampling, at the sizes of an image of 800 x 1066."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -18,7 +18,7 @@ DECODER_QUERIES = 300
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """The queries of the encoder (every token) and of the decoder, forward and with gradients."""
+    """Yield the queries of the encoder (every token) and of the decoder, forward and with gradients."""
     shapes = QUICK_SHAPES if options.quick else SHAPES
     for part in ("encoder", "decoder"):
         for backward in (False, True):
@@ -32,7 +32,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def references(part: str, shapes: tuple[tuple[int, int], ...]) -> Tensor:
-    """(1, queries, 2): the centre of every pixel of every level for the encoder, anywhere for the decoder; x and y."""
+    """Return (x, y) as (1, queries, 2): the centres of all cells for the encoder, random points for the decoder."""
     if part == "decoder":
         return torch.rand(1, DECODER_QUERIES, 2, generator=torch.Generator().manual_seed(1))
     centres = [
@@ -43,7 +43,7 @@ def references(part: str, shapes: tuple[tuple[int, int], ...]) -> Tensor:
 
 
 def arguments(part: str, shapes: tuple[tuple[int, int], ...], device: str, backward: bool) -> list[Tensor]:
-    """Value, locations within a few pixels of the references on each level, and softmax weights."""
+    """Return values, locations within a few pixels of the references on each level, and softmax weights."""
     generator = torch.Generator().manual_seed(0)
     points = references(part, shapes)
     queries, levels, tokens = points.shape[1], len(shapes), sum(height * width for height, width in shapes)
@@ -59,7 +59,7 @@ def arguments(part: str, shapes: tuple[tuple[int, int], ...], device: str, backw
 
 
 def our_work(form: Any, part: str, backward: bool, shapes: tuple[tuple[int, int], ...], device: str) -> Work:
-    """One of our forms."""
+    """Return the work of one of our forms."""
     value, locations, weights = arguments(part, shapes, device, backward)
 
     def work(lap: Lap) -> Tensor:
@@ -70,7 +70,7 @@ def our_work(form: Any, part: str, backward: bool, shapes: tuple[tuple[int, int]
 
 
 def their_work(part: str, backward: bool, shapes: tuple[tuple[int, int], ...], device: str) -> Work:
-    """The sampling of transformers' Deformable DETR."""
+    """Return the sampling of transformers' Deformable DETR."""
     from transformers.models.deformable_detr.modeling_deformable_detr import MultiScaleDeformableAttention
 
     attention = MultiScaleDeformableAttention()
@@ -87,7 +87,7 @@ def their_work(part: str, backward: bool, shapes: tuple[tuple[int, int], ...], d
 
 
 def finish(output: Tensor, backward: bool, lap: Lap) -> Tensor:
-    """The backward pass, if it is part of the work."""
+    """Run the backward pass, if it is part of the work."""
     if backward:
         lap("forward")
         output.backward(torch.ones_like(output))

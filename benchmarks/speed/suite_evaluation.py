@@ -1,4 +1,4 @@
-"""COCO metrics: ours, and pycocotools on the same detections."""
+"""The suite that measures COCO metrics: ours, and pycocotools on the same detections."""
 
 import contextlib
 import io
@@ -18,7 +18,7 @@ DETECTIONS = 100
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """A hundred detections an image, as sigmoid models give them."""
+    """Yield evaluations of a hundred detections an image, as sigmoid models give them."""
     for images in (20,) if options.quick else (200, 1000):
         contestants = [
             Contestant("hf_detr", partial(ours, images)),
@@ -29,7 +29,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def results(images: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Predictions and references as `CocoMetrics` takes them: objects found with some error, and false detections."""
+    """Return predictions and references for `CocoMetrics`: objects found with some error, and false detections."""
     random = np.random.default_rng(0)
     predictions, references = [], []
     for image_id in range(images):
@@ -54,7 +54,7 @@ def results(images: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 
 
 def ours(images: int) -> Work:
-    """`CocoMetrics` from its arguments to all numbers, the table of classes included."""
+    """Return `CocoMetrics` from its arguments to all numbers, the table of classes included."""
     from hf_detr.evaluation import CocoMetrics
 
     predictions, references = results(images)
@@ -70,7 +70,7 @@ def ours(images: int) -> Work:
 
 
 def coco_files(images: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The same in the formats of COCO."""
+    """Return the predictions and references in the formats of COCO."""
     predictions, references = results(images)
     annotations, detections = [], []
     for prediction, reference in zip(predictions, references, strict=True):
@@ -92,7 +92,7 @@ def coco_files(images: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
 
 
 def faster_coco_eval(images: int) -> Work:
-    """The library below `CocoMetrics`, called directly."""
+    """Return the library below `CocoMetrics`, called directly."""
     from faster_coco_eval import COCO, COCOeval_faster
 
     dataset, detections = coco_files(images)
@@ -107,7 +107,7 @@ def faster_coco_eval(images: int) -> Work:
 
 
 def pycocotools(images: int) -> Work:
-    """The original, silent."""
+    """Return the original, with its output silenced."""
     require("pycocotools")
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

@@ -1,4 +1,4 @@
-"""How time and memory grow with what a model is given."""
+"""The suite that measures how time and memory grow with image area, queries, objects and batch."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ QUICK_SIDES, QUICK_QUERIES, QUICK_BATCHES, QUICK_OBJECTS = (64, 128), (100, 300)
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """Forward passes against image area, queries and batch, and losses against objects; ours and transformers'."""
+    """Yield ours and transformers' forward passes against area, queries and batch, and losses against objects."""
     quick = options.quick
     side = QUICK_SIDES[0] if quick else 640
     for preset in options.presets or PRESETS:
@@ -38,7 +38,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 def forwards(
     preset: str, axis: tuple[str, float], shape: tuple[int, int, int], options: BenchOptions, **overrides: int
 ) -> Comparison:
-    """Ours and transformers' at one point of a curve."""
+    """Return our model and transformers' at one point of a curve."""
 
     def ours() -> torch.nn.Module:
         return our_model(preset, **overrides)

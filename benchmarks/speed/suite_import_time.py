@@ -1,4 +1,4 @@
-"""What importing this package costs."""
+"""The suite that measures how long importing this package takes."""
 
 import subprocess
 import sys
@@ -18,11 +18,11 @@ STATEMENTS = (
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """Fresh interpreters from start to end; the extra seconds are what counts."""
+    """Yield fresh interpreters from start to end. The result is the seconds that they take more than the baseline."""
     contestants = [Contestant(statement, partial(interpreter, statement)) for statement in STATEMENTS]
     yield Comparison("a fresh interpreter", contestants, BASE)
 
 
 def interpreter(statement: str) -> Work:
-    """Run a statement in an interpreter of its own."""
+    """Return the work of running a statement in an interpreter of its own."""
     return lambda lap: subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True)

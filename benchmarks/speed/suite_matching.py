@@ -1,4 +1,4 @@
-"""Matching and losses alone, by objects in an image."""
+"""The suite that measures matching and losses alone, by objects in an image."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ OBJECTS = (5, 30, 100)
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """Six layers and 300 queries; batch 16, when quick 4."""
+    """Yield the matching and losses of six layers and 300 queries, in batches of 16, or of 4 when quick."""
     batch = 4 if options.quick else 16
     for kind in KINDS:
         for objects in OBJECTS:

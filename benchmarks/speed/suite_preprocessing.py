@@ -1,4 +1,4 @@
-"""From decoded images to a batch of pixels."""
+"""The suite that measures the way from decoded images to a batch of pixels."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -19,7 +19,7 @@ PROCESSORS = {
 
 
 def comparisons(options: BenchOptions) -> Iterator[Comparison]:
-    """Pictures of 640 x 480 to 1066 x 800; when quick, 64 x 48 to 106 x 80."""
+    """Yield pictures of 640 x 480 that become 1066 x 800, or of 64 x 48 that become 106 x 80 when quick."""
     scale = 0.1 if options.quick else 1
     size = published_size(round(SHORTEST_EDGE * scale))
     width, height = round(640 * scale), round(480 * scale)
@@ -33,7 +33,7 @@ def comparisons(options: BenchOptions) -> Iterator[Comparison]:
 
 
 def preprocessing(processor: type | str, size: dict[str, int], image_size: tuple[int, int], batch: int) -> Work:
-    """One of the image processors on pictures in memory."""
+    """Return the work of one of the image processors on pictures in memory."""
     kind = getattr(import_module("transformers"), processor) if isinstance(processor, str) else processor
     instance = kind(size=size)
     images = [picture(*image_size, seed=index) for index in range(batch)]

@@ -1,4 +1,4 @@
-"""What the options beyond the published models are worth when training from scratch.
+"""Measures what the options beyond the published models are worth when training from scratch.
 
     python benchmarks/training/ablation.py --steps 300 --jobs 2
     python benchmarks/training/ablation.py --data path/to/bccd --steps 988 --image-size 256 --variant baseline --seed 0
@@ -32,7 +32,7 @@ BASELINE_FIELDS = {
     "distinct_iou": 1,
 }
 BASELINE_AUGMENTATION = "flip"
-# What differs from the baseline: fields of `HfDetrConfig`, or `augmentation` as of `hf-detr train`.
+# The differences of each option from the baseline: fields of `HfDetrConfig`, or `augmentation` of `hf-detr train`.
 OPTIONS: dict[str, dict[str, Any]] = {
     BASELINE: {},
     "varifocal": {"classification": "varifocal"},
@@ -57,17 +57,17 @@ REMOVED = {
     "dense_supervision": "a prediction of every token in training, six of them matched to each object (after Co-DETR, "
     "Zong et al. 2023)",
 }
-"""What was measured and is no longer in the package."""
+"""The options that were measured and are no longer in the package."""
 LAST_COMMIT = "862291d"
 """The commit in which the code of the removed options last stood as it was measured."""
 BUDGET = ("preset", "data", "steps", "batch_size", "image_size")
-"""Settings that all runs of a table share."""
+"""The settings that all runs of a table share."""
 
 Record = dict[str, Any]
 
 
 def differences(variant: str) -> dict[str, Any]:
-    """Return what a variant changes.
+    """Return the fields that a variant changes.
 
     Raises:
         ValueError: an option is unknown, or two set the same thing differently.
@@ -83,15 +83,15 @@ def differences(variant: str) -> dict[str, Any]:
 
 
 def settings_of(variant: str, seed: int, budget: dict[str, Any]) -> Record:
-    """Return all that decides the outcome of a run."""
+    """Return all settings that decide the outcome of a run."""
     return {"variant": variant, "differences": differences(variant), "seed": seed, **budget}
 
 
 def train(settings: Record, source: str) -> Record:
-    """Train and evaluate one variant; return its settings and measures. Runs in a process of its own.
+    """Train and evaluate one variant in a process of its own; return its settings and measures.
 
     Args:
-        settings: as of `settings_of`.
+        settings: the settings, see `settings_of`.
         source: the data.
     """
     import torch
@@ -136,7 +136,7 @@ def missing(wanted: Sequence[Record], finished: Sequence[Record]) -> list[Record
 
 
 def run_all(todo: Sequence[Record], source: str, path: Path, jobs: int) -> None:
-    """Run what is to do, `jobs` at a time; each result is written when it is there."""
+    """Run the settings to do, `jobs` at a time. Each result is written as soon as it is there."""
     from hf_detr.files import write_json
 
     os.environ["OMP_NUM_THREADS"] = "1"  # inherited by the processes
@@ -224,13 +224,13 @@ python benchmarks/training/ablation.py {" ".join(words)}
 
 def main(
     steps: Annotated[int, typer.Option(help="Optimizer steps of each run.", min=1)] = 300,
-    variant: Annotated[list[str] | None, typer.Option(help="Repeat it; all without it.")] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="Repeat it; 0, 1 and 2 without it.")] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="A variant. It may be repeated; by default all.")] = None,
+    seed: Annotated[list[int] | None, typer.Option(help="A seed. It may be repeated; by default 0, 1 and 2.")] = None,
     data: Annotated[str, typer.Option(help="'synthetic:N' for N built-in images, or a folder.")] = "synthetic:500",
-    image_size: Annotated[int, typer.Option(help="Shortest edge in pixels.", min=32)] = 128,
+    image_size: Annotated[int, typer.Option(help="The shortest edge in pixels.", min=32)] = 128,
     batch_size: Annotated[int, typer.Option(min=1)] = 4,
-    preset: Annotated[str, typer.Option(help="What is trained.")] = "tiny",
-    jobs: Annotated[int, typer.Option(help="Runs side by side.", min=1)] = 1,
+    preset: Annotated[str, typer.Option(help="The preset to train.")] = "tiny",
+    jobs: Annotated[int, typer.Option(help="The number of runs at the same time.", min=1)] = 1,
     results: Annotated[Path, typer.Option(help="The file of finished runs.")] = RESULTS,
     output: Annotated[Path, typer.Option(help="The report to write.")] = PAGE,
 ) -> None:

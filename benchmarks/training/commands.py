@@ -1,4 +1,4 @@
-"""The commands `time` and `run` that benchmarks of training have in common."""
+"""Builds the commands `time` and `run` that benchmarks of training have in common."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -28,19 +28,19 @@ def benchmark_app(
 
     Args:
         description: the help of the application.
-        benchmark: what its files are called by.
-        models: names of what it trains.
-        make_train: makes the training of a run.
+        benchmark: the name of the benchmark, with which the names of its files begin.
+        models: the names of the models that it trains.
+        make_train: the function that makes the training of a run.
         data: the default of `--data`, or `REQUIRED`.
         image_size, budget: the defaults of these options.
     """
     app = typer.Typer(help=description, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
     DataOption = Annotated[str, typer.Option(help="A folder of detection data, or 'synthetic' for the built-in set.")]
     ModelOption = Annotated[
-        list[str] | None, typer.Option(help=f"One of {', '.join(models)}; repeat it for several. Without it: all.")
+        list[str] | None, typer.Option(help=f"One of {', '.join(models)}. It may be repeated; by default all.")
     ]
-    ImageSizeOption = Annotated[int, typer.Option(help="Shortest edge of the images in pixels.", min=64)]
-    ThreadsOption = Annotated[int, typer.Option(help="Threads of PyTorch that the steps are timed with.", min=1)]
+    ImageSizeOption = Annotated[int, typer.Option(help="The shortest edge of the images in pixels.", min=64)]
+    ThreadsOption = Annotated[int, typer.Option(help="The threads of PyTorch with which the steps are timed.", min=1)]
 
     @app.command()
     def time(
@@ -61,14 +61,16 @@ def benchmark_app(
         data: DataOption = data,
         model: ModelOption = None,
         seed: Annotated[
-            list[int] | None, typer.Option(help="Repeat it for several runs of each model; 0 without it.")
+            list[int] | None,
+            typer.Option(help="A seed. It may be repeated for several runs of each model; by default 0."),
         ] = None,
-        budget: Annotated[float, typer.Option(help="Minutes of training for each run.", min=0.001)] = budget,
+        budget: Annotated[float, typer.Option(help="The minutes of training of each run.", min=0.001)] = budget,
         threads: ThreadsOption = CORES,
         jobs: Annotated[
             int,
             typer.Option(
-                help="Runs side by side, the cores divided among them: it changes only how long they take.", min=1
+                help="Runs at the same time, among which the cores are divided. It changes only how long they take.",
+                min=1,
             ),
         ] = 1,
         image_size: ImageSizeOption = image_size,
@@ -83,6 +85,6 @@ def benchmark_app(
 
 
 def conditions_of(benchmark: str, data: str, threads: int, image_size: int) -> Conditions:
-    """Return what the time of a step depends on."""
+    """Return the conditions on which the time of a step depends."""
     name = data.replace(":", "-") if data.startswith("synthetic") else Path(data).resolve().name
     return Conditions(benchmark=benchmark, data=name, threads=threads, image_size=image_size)

@@ -1,12 +1,12 @@
-"""How fast the members of the family learn: AP, and AP of small objects, against the time of training.
+"""Measures how fast the members of the family learn: AP, and AP of small objects, against the time of training.
 
     python benchmarks/training/convergence.py time                  # the only part that needs a quiet machine
     python benchmarks/training/convergence.py run --budget 15 --jobs 2
     python benchmarks/training/convergence.py report
 
 Presets are reduced to equal size (ResNet-18, width 128, three layers, 100 queries) and trained on the built-in set
-from random weights, with one recipe. How time is counted is said in timed_training.py. Every run is a process of its
-own and leaves one JSON file; runs that have left theirs are not repeated.
+from random weights, with one recipe. timed_training.py says how time is counted. Every run is a process of its own and
+leaves one JSON file; a run whose file is there is not repeated.
 """
 
 import math
@@ -49,15 +49,16 @@ EQUAL_SIZE = {
     "num_queries": 100,
 }
 DINO_DENOISING = 40
-"""Denoising queries of DINO: as many for 100 queries as the preset `tiny` has."""
+"""The denoising queries of DINO, as many as the preset `tiny` has for 100 queries."""
 BATCH_SIZE = 4
 LEARNING_RATE = 2e-4
-"""Between the 1e-4 of most papers, for pretrained backbones, and the 5e-4 of `tiny`."""
+"""The learning rate of all presets, between the 1e-4 of most papers, for pretrained backbones, and the 1e-3 of
+`tiny`."""
 EVALUATIONS = 12
 
 
 def reduced(model: str, names: list[str]) -> HfDetrForObjectDetection:
-    """Build a preset at the common size, at random."""
+    """Build a preset at the common size, with random weights."""
     changes = dict(EQUAL_SIZE, id2label=dict(enumerate(names)))
     if model == "dino":
         changes["num_denoising"] = DINO_DENOISING
@@ -65,7 +66,7 @@ def reduced(model: str, names: list[str]) -> HfDetrForObjectDetection:
 
 
 def training_arguments(folder: str, epochs: float, num_images: int, seed: int) -> HfDetrTrainingArguments:
-    """The recipe, the same for all presets; evaluated about twelve times."""
+    """Return the recipe, which is the same for all presets and evaluates about twelve times."""
     steps_per_epoch = -(-num_images // BATCH_SIZE)
     return HfDetrTrainingArguments(
         folder,
@@ -116,7 +117,7 @@ app = benchmark_app(__doc__, BENCHMARK, PRESETS, make_train, data="synthetic", i
 def report(
     results: ResultsOption = RESULTS,
     page: Annotated[Path, typer.Option(help="The page whose section is rewritten.")] = PAGE,
-    figures: Annotated[Path, typer.Option(help="Where the figure goes.")] = DOCS,
+    figures: Annotated[Path, typer.Option(help="The folder of the figure.")] = DOCS,
 ) -> None:
     """Write the table and the figure from the JSON files, to docs/benchmarks.md."""
     with clear_errors():
@@ -129,7 +130,7 @@ def report(
 
 
 def section(by_model: dict[str, list[Record]], figure: str) -> str:
-    """The report."""
+    """Return the report."""
     records = [record for runs in by_model.values() for record in runs]
     settings = records[0]["settings"]
     header = ["model", "parameters (M)", "AP", "AP50", "AP small", "epochs", "images/s", "runs"]

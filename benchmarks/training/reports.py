@@ -1,4 +1,4 @@
-"""What is made of the records of runs: tables, figures and sections of docs/benchmarks.md."""
+"""Turns the records of runs into tables, figures and sections of docs/benchmarks.md."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ def group_by(records: Iterable[Record], setting: str, order: Iterable[str] | Non
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Return the mean of values and how far they lie from each other; a dash where COCO defines none (-1)."""
+    """Return the mean of values with the lowest and the highest; a dash where COCO defines no value (-1)."""
     if min(values) < 0:
         return "-"
     mean = f"{fmean(values):.{digits}f}"
@@ -32,7 +32,7 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
 
 
 def conditions(records: Sequence[Record]) -> str:
-    """Say under what conditions runs were made; where these differ, all are named."""
+    """Return the conditions under which runs were made; where these differ, all are named."""
 
     def all_of(values: Iterable[Any]) -> str:
         return " / ".join(sorted({str(value) for value in values}))
@@ -55,8 +55,8 @@ def plot_curves(groups: Mapping[str, Sequence[Record]], metrics: Mapping[str, st
     """Plot metrics over the minutes of training, one panel each: a line per run, a colour per group.
 
     Args:
-        groups: label to records.
-        metrics: name in the records to the title of its panel.
+        groups: the records by label.
+        metrics: the titles of the panels by the names of the metrics in the records.
         path: the PNG file to write.
     """
     figure = Figure(figsize=(4.6 * len(metrics), 3.9), layout="constrained")

@@ -1,4 +1,4 @@
-"""Runs of a benchmark: their settings, a process for each, and the JSON file that each leaves behind."""
+"""Makes the runs of a benchmark, each in a process of its own, from its settings to the JSON file that it leaves."""
 
 import multiprocessing
 import os
@@ -30,20 +30,20 @@ CORES = cores()
 Record = dict[str, Any]
 
 SECONDS_TIMED = 10.0
-"""Steps of a model are timed for so long in each round."""
+"""The seconds for which the steps of a model are timed in each round."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What decides the outcome of a run.
+    """The settings that decide the outcome of a run.
 
     Attributes:
         benchmark: the benchmark that it belongs to.
-        model: what is trained, by its name in the benchmark.
-        data: what the data set is called in reports.
-        seed: of everything random.
-        budget_seconds: of training, on the machine and with the threads that the steps were timed with.
-        threads: that the steps were timed with.
+        model: the model that is trained, by its name in the benchmark.
+        data: the name of the data set in reports.
+        seed: the number with which everything random is drawn.
+        budget_seconds: the seconds of training, on the machine and with the threads of the timing.
+        threads: the threads with which the steps were timed.
         image_size: the shortest edge of the images in pixels.
     """
 
@@ -62,7 +62,7 @@ class Settings:
 
 
 MakeTrain = Callable[[str, str, int, int], Train]
-"""From the name of the model, the source of the data, the image size and the seed to the training."""
+"""A function of the model's name, the source of the data, the image size and the seed that makes the training."""
 
 
 def time_all(
@@ -96,8 +96,8 @@ def time_one(make_train: MakeTrain, model: str, source: str, image_size: int, th
 
 
 def one_process(threads: int, jobs: int = 1) -> ProcessPoolExecutor:
-    """A process for each task: memory that one has mapped or fragmented does not slow down the next."""
-    os.environ["OMP_NUM_THREADS"] = str(threads)  # inherited
+    """Return a pool with a process for each task, so that memory which one task fragments does not slow the next."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)  # the processes inherit it
     return ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), max_tasks_per_child=1)
 
 
@@ -111,22 +111,22 @@ def run_all(
     jobs: int,
     conditions: Conditions,
 ) -> None:
-    """Run what has left no record yet.
+    """Make the runs that have left no record yet.
 
     Args:
-        models: names of models in the benchmark.
-        seeds: of the runs of each; 0 without it.
+        models: the names of the models in the benchmark.
+        seeds: the seeds of the runs of each model; by default 0.
         source: the data, for `load_detection_data`.
         make_train: makes the training of a run.
         results: the folder of the records and of the step times.
-        budget: minutes of training.
-        jobs: runs side by side.
-        conditions: what the steps were timed under.
+        budget: the minutes of training.
+        jobs: the number of runs at the same time.
+        conditions: the conditions under which the steps were timed.
 
     Raises:
         ValueError: the data cannot be used, the steps are not timed yet, or there are records of other settings.
     """
-    load_detection_data(source)  # unusable data are named at once
+    load_detection_data(source)  # so that unusable data are named at once
     times = read_step_times(results, conditions)
     if times is None:
         raise ValueError(f"there is no {results / conditions.file_name}: run `time` first, with the machine quiet")
@@ -168,12 +168,12 @@ def run_one(settings: Settings, times: StepTimes, source: str, make_train: MakeT
         "fingerprint": data_fingerprint(data),
         "images_per_second": round(training["epochs"] * len(data["train"]) / training["seconds"], 2),
         **training,
-        "machine": times["machine"],  # whose speed the budget is of, wherever the run was made
+        "machine": times["machine"],  # the budget is counted at its speed, wherever the run was made
     }
 
 
 def summary(record: Record) -> str:
-    """One line about a run."""
+    """Return one line about a run."""
     metrics = ", ".join(f"{name} {record['metrics'][name]:.3f}" for name in ("AP", "AP50", "AP75"))
     settings = record["settings"]
     return (
@@ -186,7 +186,7 @@ def is_done(path: Path, settings: Settings) -> bool:
     """Return whether a run has left its record.
 
     Raises:
-        ValueError: the record is there, but of a run with other settings, or it is none.
+        ValueError: the file is the record of a run with other settings, or it is no record.
     """
     if not path.exists():
         return False
@@ -203,7 +203,7 @@ def read_records(folder: Path, benchmark: str) -> list[Record]:
     """Read the records of a benchmark.
 
     Raises:
-        ValueError: there are none, or a file is none.
+        ValueError: there are no records, or a file is no record.
     """
     paths = sorted(folder.glob(f"{benchmark}_*.json"))
     if not paths:

@@ -1,4 +1,4 @@
-"""How good a detector becomes on little data in a given time: hf_detr against the detectors of transformers.
+"""Measures how good a detector becomes on little data in a given time: hf_detr against transformers' detectors.
 
     python benchmarks/training/small_data.py time --data path/to/bccd   # the only part that needs a quiet machine
     python benchmarks/training/small_data.py run --data path/to/bccd --model ours --seed 0 --seed 1 --seed 2 --jobs 2
@@ -6,9 +6,9 @@
     python benchmarks/training/small_data.py report
 
 Everything starts from random weights, sees images of the same size and uses the same threads. The peers have a
-ResNet-18, ours one of half the width. `ours` is `hf-detr train` with its defaults; the peers and their recipe are in
-peers.py. How time is counted is said in timed_training.py. Every run is a process of its own and leaves one JSON
-file; runs that have left theirs are not repeated.
+ResNet-18, and ours has a ResNet-18 of half the width. `ours` is `hf-detr train` with its defaults. The peers and their
+recipe are in transformers_peers.py, and timed_training.py says how time is counted. Every run is a process of its own
+and leaves one JSON file; a run whose file is there is not repeated.
 """
 
 import tempfile
@@ -50,7 +50,7 @@ def train_ours(
 def train_theirs(
     model: str, source: str, image_size: int, seed: int, epochs: float, callbacks: Sequence[TrainerCallback]
 ) -> dict[str, Any]:
-    """Train a peer, in a folder that is thrown away."""
+    """Train a peer in a folder that is thrown away."""
     data = load_detection_data(source, seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         return train_peer(PEERS[model], data, Path(folder), epochs, callbacks, shortest_edge=image_size, seed=seed)
@@ -70,7 +70,7 @@ app = benchmark_app(__doc__, BENCHMARK, TITLES, make_train, data=REQUIRED, image
 def report(
     results: ResultsOption = RESULTS,
     page: Annotated[Path, typer.Option(help="The page whose sections are rewritten.")] = PAGE,
-    figures: Annotated[Path, typer.Option(help="Where the figures go.")] = DOCS,
+    figures: Annotated[Path, typer.Option(help="The folder of the figures.")] = DOCS,
 ) -> None:
     """Write the table and the figure of each data set from the JSON files, to docs/benchmarks.md."""
     with clear_errors():
@@ -84,7 +84,7 @@ def report(
 
 
 def section(data: str, by_model: dict[str, list[Record]], figure: str) -> str:
-    """The report on one data set."""
+    """Return the report on one data set."""
     records = [record for runs in by_model.values() for record in runs]
     header = [
         "model",
@@ -109,7 +109,7 @@ def section(data: str, by_model: dict[str, list[Record]], figure: str) -> str:
 
 
 def row(runs: list[Record], ours: list[Record] | None) -> list[str]:
-    """One model of the table: the mean of its runs, with the lowest and the highest."""
+    """Return the row of one model: the mean of its runs, with the lowest and the highest."""
     means = [sum(run["metrics"]["AP"] for run in of_model) / len(of_model) for of_model in (ours or runs, runs)]
     return [
         TITLES[runs[0]["settings"]["model"]],
@@ -123,12 +123,12 @@ def row(runs: list[Record], ours: list[Record] | None) -> list[str]:
 
 
 def ratio(ours: float, theirs: float) -> str:
-    """How many times better; a dash where theirs is next to nothing and the quotient would be noise."""
+    """Return how many times better ours is, or a dash where theirs is so small that the quotient would be noise."""
     return f"{ours / theirs:.2f}" if theirs >= 0.005 else "-"
 
 
 def commands(data: str, by_model: dict[str, list[Record]]) -> list[str]:
-    """The commands that make these runs."""
+    """Return the commands that make these runs."""
     settings = next(iter(by_model.values()))[0]["settings"]
     options = {
         "--data": data.replace("-", ":") if data.startswith("synthetic") else f"path/to/{data}",
@@ -136,12 +136,14 @@ def commands(data: str, by_model: dict[str, list[Record]]) -> list[str]:
         "--image-size": settings["image_size"],
     }
     given = " ".join(f"{name} {value}" for name, value in options.items())
-    lines = [f"python benchmarks/{BENCHMARK}.py time {given}"]
+    lines = [f"python benchmarks/training/{BENCHMARK}.py time {given}"]
     for model, runs in by_model.items():
         budget = runs[0]["settings"]["budget_seconds"] / 60
         seeds = "".join(f" --seed {run['settings']['seed']}" for run in runs)
-        lines.append(f"python benchmarks/{BENCHMARK}.py run {given} --model {model} --budget {budget:g}{seeds}")
-    return [*lines, f"python benchmarks/{BENCHMARK}.py report"]
+        lines.append(
+            f"python benchmarks/training/{BENCHMARK}.py run {given} --model {model} --budget {budget:g}{seeds}"
+        )
+    return [*lines, f"python benchmarks/training/{BENCHMARK}.py report"]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long a training step of each model takes, measured in turns while nothing else runs."""
+"""Keeps how long a training step of each model takes, measured in turns while nothing else runs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,12 +13,12 @@ from hf_detr.files import read_json
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What the time of a step depends on, besides the model.
+    """The conditions on which the time of a step depends, besides the model.
 
     Attributes:
         benchmark: the benchmark that asks for it.
-        data: what the data set is called in reports.
-        threads: of PyTorch.
+        data: the name of the data set in reports.
+        threads: the threads of PyTorch.
         image_size: the shortest edge of the images in pixels.
     """
 
@@ -34,7 +34,8 @@ class Conditions:
 
 
 StepTimes = dict[str, Any]
-"""`conditions`, `machine`, `versions`, and `models`: name -> `step_seconds`, `steps_per_epoch`, the `rounds`."""
+"""A dictionary of `conditions`, `machine`, `versions`, and `models`, by name: `step_seconds`, `steps_per_epoch`,
+`rounds`."""
 
 
 def combine(
@@ -42,16 +43,16 @@ def combine(
 ) -> StepTimes:
     """Add the step times of a session to those known.
 
-    The machine of another session may be faster or slower: what is timed again keeps its time and is the yardstick
-    that the others are brought to its speed with.
+    The machine of another session may be faster or slower. A model that is timed again keeps its time, and the ratio
+    of its two times brings the other times to the same speed.
 
     Args:
-        conditions: of the steps.
+        conditions: the conditions of the steps.
         known: the times of earlier sessions, if any.
-        rounds: name -> (seconds of a step, steps of an epoch), of each round.
+        rounds: for each round, by the name of the model, (seconds of a step, steps of an epoch).
 
     Raises:
-        ValueError: the known times are of other conditions, or none of their models was timed again.
+        ValueError: the known times belong to other conditions, or none of their models was timed again.
     """
     measured = {name: median(times[name][0] for times in rounds) for name in rounds[0]}
     per_epoch = {name: steps for name, (_, steps) in rounds[0].items()}
@@ -73,21 +74,21 @@ def combine(
 
 
 def check_conditions(conditions: Conditions, known: StepTimes) -> None:
-    """Check that step times are those of the conditions.
+    """Check that step times were measured under the given conditions.
 
     Raises:
-        ValueError: they are not.
+        ValueError: they were measured under others.
     """
     found = known["conditions"]
     if found != asdict(conditions):
-        raise ValueError(f"the step times in {conditions.file_name} are those of {found}: move the file away")
+        raise ValueError(f"the step times in {conditions.file_name} were measured under {found}: move the file away")
 
 
 def check_yardsticks(conditions: Conditions, known: StepTimes | None, models: Iterable[str]) -> list[str]:
-    """Return which models of a session have known times, to compare the speed of the machine by.
+    """Return the models of a session that have known times, by which the speed of the machine is compared.
 
     Raises:
-        ValueError: none has, or the known times are of other conditions.
+        ValueError: no model has, or the known times belong to other conditions.
     """
     if known is None:
         return []

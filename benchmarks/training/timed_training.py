@@ -1,7 +1,7 @@
-"""Training for a given time on a machine that is never quiet for long: steps are timed first, then counted.
+"""Trains for a given time on a machine that is never quiet for long: steps are timed first, then counted.
 
-How long a step takes is measured while nothing else runs, all models in turns (`steps.py`). A run then trains for as
-many steps as fit into the budget at that speed, so its outcome does not depend on what else the machine does
+The time of a step is measured while nothing else runs, for all models in turns (`step_times.py`). A run then trains
+for as many steps as fit into the budget at that speed, so its outcome does not depend on what else the machine does
 meanwhile, and repeats exactly. Only training counts: loading and augmenting images, forward, backward, optimizer.
 Building the model, compiling, evaluating and saving do not.
 """
@@ -23,29 +23,29 @@ from hf_detr.evaluation.coco_metrics import SUMMARY_NAMES
 from hf_detr.machine import hardware_line
 
 WARM_UP_STEPS = 2
-"""Steps before the clock starts: kernels are compiled and memory is allocated in them."""
+"""The steps before the clock starts, in which kernels are compiled and memory is allocated."""
 LEAST_TIMED_STEPS = 3
 UNLIMITED_EPOCHS = 1000
 PACKAGES = ("torch", "torchvision", "transformers", "timm")
 
 Train = Callable[[float, Sequence[TrainerCallback]], dict[str, Any]]
-"""Trains for a number of epochs, not always a whole one, with callbacks; returns the result of `CocoMetrics` for the
-model that comes out."""
+"""A function that trains for a number of epochs, whole or not, with callbacks, and returns the result of `CocoMetrics`
+for the final model."""
 
 
 class StepsAreTimedError(Exception):
-    """Ends a training whose steps have been timed, without what would follow it."""
+    """Ends a training whose steps have been timed, before its evaluation and saving."""
 
 
 class StepTimer(TrainerCallback):
     """Ends a training by an exception as soon as its steps have been timed; it is never evaluated.
 
     Args:
-        seconds: how long to time steps.
+        seconds: the seconds for which steps are timed.
 
     Attributes:
         step_seconds: the mean time of a step.
-        steps_per_epoch: how many steps one pass over the data takes.
+        steps_per_epoch: the number of steps in a pass over the data.
     """
 
     def __init__(self, seconds: float):
@@ -72,7 +72,7 @@ class StepTimer(TrainerCallback):
 
 
 class LearningCurve(TrainerCallback):
-    """Notes what is known of a training and the metrics of its evaluations.
+    """Notes the facts about a training and the metrics of its evaluations.
 
     Args:
         step_seconds: the time of a step.
@@ -88,7 +88,7 @@ class LearningCurve(TrainerCallback):
         self.facts: dict[str, Any] = {}
 
     def on_train_begin(self, args, state, control, model=None, **kwargs):
-        """Note what is trained."""
+        """Note the facts about the training."""
         self.facts = {
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
             "batch_size": args.per_device_train_batch_size,
@@ -96,7 +96,7 @@ class LearningCurve(TrainerCallback):
         }
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
-        """Note the metrics; those after the last step may be asked for again."""
+        """Note the metrics. The last step may be evaluated more than once."""
         if self.points and self.points[-1]["step"] == state.global_step:
             return
         names = {f"eval_{name}": name for name in SUMMARY_NAMES}
@@ -105,7 +105,7 @@ class LearningCurve(TrainerCallback):
         self.points.append({"seconds": seconds, "step": state.global_step, **values})
 
     def on_train_end(self, args, state, control, **kwargs):
-        """Note how long it was."""
+        """Note how long the training was."""
         self.facts |= {"steps": state.global_step, "epochs": round(state.epoch, 2)}
 
 
@@ -134,7 +134,7 @@ def train_for(seconds: float, step_seconds: float, steps_per_epoch: int, train: 
 
 
 def machine_and_versions() -> dict[str, Any]:
-    """Return what a result was measured with."""
+    """Return the machine and the versions with which a result was measured."""
     versions = {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
     return {"machine": hardware_line(), "versions": versions}
 

@@ -1,8 +1,8 @@
-"""The detectors of transformers as peers: how they are built, trained and evaluated in a comparison from scratch.
+"""Builds, trains and evaluates the detectors of transformers as peers in a comparison from scratch.
 
 The training follows transformers' object-detection example (`Trainer`, AdamW, batch 8, its augmentation) and its task
-guide (cosine decay), with what training from scratch needs and the example, which fine-tunes, does not have: batch
-norms that are trained, warm-up, the gradient clipping and the learning rates of the papers.
+guide (cosine decay). The example fine-tunes. Training from scratch also needs batch norms that are trained, warm-up,
+and the gradient clipping and the learning rates of the papers.
 """
 
 import copy
@@ -58,10 +58,10 @@ class Peer:
 
     Attributes:
         title: its name in reports.
-        build: class names by label -> a new model.
-        image_processor: (height, width) of the images -> its image processor.
-        learning_rate: of the paper or its published configuration for the smallest backbone.
-        slow_parts: parameters, by a part of their names, that learn at a tenth of the rate.
+        build: makes a new model of the class names by label.
+        image_processor: makes its image processor of the (height, width) of the images.
+        learning_rate: the learning rate of the paper, or of its published configuration for the smallest backbone.
+        slow_parts: parts of the names of parameters that learn at a tenth of the rate.
     """
 
     title: str
@@ -72,7 +72,7 @@ class Peer:
 
 
 def timm_resnet(*stages: int) -> dict[str, Any]:
-    """The configuration of timm's ResNet-18, at random, that gives the maps of `stages` (1 to 4)."""
+    """Return the configuration of timm's ResNet-18 with random weights that gives the maps of `stages` (1 to 4)."""
     return {
         "model_type": "timm_backbone",
         "backbone": "resnet18",
@@ -83,7 +83,7 @@ def timm_resnet(*stages: int) -> dict[str, Any]:
 
 
 def build_detr(names: dict[int, str]) -> PreTrainedModel:
-    """DETR with a ResNet-18 and three layers on each side: 17 M parameters."""
+    """Return DETR with a ResNet-18 and three layers on each side: 17 M parameters."""
     config = DetrConfig(
         backbone_config=timm_resnet(1, 2, 3, 4),
         encoder_layers=3,
@@ -98,7 +98,7 @@ def build_detr(names: dict[int, str]) -> PreTrainedModel:
 
 
 def build_deformable_detr(names: dict[int, str]) -> PreTrainedModel:
-    """Deformable DETR in its strongest form, two-stage with box refinement, three layers on each side: 19 M."""
+    """Return Deformable DETR, two-stage with box refinement, with three layers on each side: 19 M parameters."""
     config = DeformableDetrConfig(
         backbone_config=timm_resnet(2, 3, 4),
         encoder_layers=3,
@@ -113,7 +113,7 @@ def build_deformable_detr(names: dict[int, str]) -> PreTrainedModel:
     return thawed(DeformableDetrForObjectDetection(config))
 
 
-# What the published RT-DETR and D-FINE models with the smallest backbones have in common.
+# The published RT-DETR and D-FINE models with the smallest backbones have these settings in common.
 _REAL_TIME = {
     "encoder_in_channels": [128, 256, 512],
     "hidden_expansion": 0.5,
@@ -124,19 +124,19 @@ _REAL_TIME = {
 
 
 def rt_detr_resnet() -> RTDetrResNetConfig:
-    """The ResNet-18 of RT-DETR, with its stem of three convolutions."""
+    """Return the ResNet-18 of RT-DETR, with its stem of three convolutions."""
     return RTDetrResNetConfig(
         hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic", out_indices=[2, 3, 4]
     )
 
 
 def build_rt_detr_v2(names: dict[int, str]) -> PreTrainedModel:
-    """RT-DETRv2 as published for a ResNet-18: 20 M parameters."""
+    """Return RT-DETRv2 as published for a ResNet-18: 20 M parameters."""
     return RTDetrV2ForObjectDetection(RTDetrV2Config(backbone_config=rt_detr_resnet(), id2label=names, **_REAL_TIME))
 
 
 def build_d_fine(names: dict[int, str]) -> PreTrainedModel:
-    """D-FINE of the published size S, with a ResNet-18 in place of its HGNetV2: 19 M parameters."""
+    """Return D-FINE of the published size S, with a ResNet-18 in place of its HGNetV2: 19 M parameters."""
     config = DFineConfig(
         backbone_config=rt_detr_resnet(), depth_mult=0.34, decoder_n_points=[3, 6, 3], id2label=names, **_REAL_TIME
     )
@@ -144,12 +144,12 @@ def build_d_fine(names: dict[int, str]) -> PreTrainedModel:
 
 
 def keeping_the_ratio(kind: type[BaseImageProcessor], size: tuple[int, int]) -> BaseImageProcessor:
-    """Resize to fit into `size`, then pad to the largest image of the batch, as DETR does."""
+    """Return a processor that resizes to fit into `size` and pads to the largest image of the batch, as DETR does."""
     return kind(size={"shortest_edge": min(size), "longest_edge": max(size)})
 
 
 def stretching(size: tuple[int, int]) -> BaseImageProcessor:
-    """Resize all images to one size, as RT-DETR does: `size` with its sides rounded up to multiples of 32."""
+    """Return a processor that resizes all images to `size`, rounded up to multiples of 32, as RT-DETR does."""
     height, width = (-(-side // STRIDE) * STRIDE for side in size)
     return RTDetrImageProcessor(size={"height": height, "width": width})
 
@@ -178,7 +178,7 @@ def thawed(model: PreTrainedModel) -> PreTrainedModel:
 
 
 class BoxSafeCrop(v2.Transform):
-    """Crop somewhere between the whole image and what holds all boxes."""
+    """Crop to a rectangle between the whole image and the smallest one that holds all boxes."""
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, int]:
         """Draw the crop."""
@@ -197,7 +197,7 @@ class BoxSafeCrop(v2.Transform):
 
 
 def example_augmentation() -> v2.Transform:
-    """The augmentation of transformers' object-detection example, with torchvision: kinds, chances and strengths."""
+    """Return the augmentation of transformers' object-detection example in torchvision, with its kinds and chances."""
     return v2.Compose(
         [
             v2.RandomApply([BoxSafeCrop()], p=0.2),
@@ -217,7 +217,7 @@ def _per_object_tensors(inputs: tuple[Any, dict[str, Any]]) -> list[Tensor]:
 
 
 class PeerCollator:
-    """Turn rows of a data set into the batch of a peer: augment, then leave the rest to its image processor."""
+    """Turns rows of a data set into the batch of a peer: it augments and calls the image processor of the peer."""
 
     def __init__(self, image_processor: BaseImageProcessor, augmentation: v2.Transform | None = None):
         self.image_processor = image_processor
@@ -254,7 +254,7 @@ class PeerTrainer(Trainer):
 
     Attributes:
         best: the metrics with the highest AP so far.
-        slow_parts: parameters, by a part of their names, that learn at a tenth of the rate.
+        slow_parts: parts of the names of parameters that learn at a tenth of the rate.
     """
 
     best: dict[str, Any] | None = None
@@ -311,7 +311,7 @@ def evaluate_peer(
 
 
 def padding(batch: Mapping[str, Tensor]) -> Tensor:
-    """(B, 2): how much higher and wider each image became by padding; transformers' boxes are relative to that."""
+    """Return (B, 2), the factors by which padding enlarged height and width; boxes refer to the padded image."""
     if "pixel_mask" not in batch:
         return torch.ones(len(batch["pixel_values"]), 2)
     mask = batch["pixel_mask"].bool()
@@ -320,7 +320,7 @@ def padding(batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def peer_arguments(peer: Peer, output: Path, epochs: float, num_images: int, seed: int) -> TrainingArguments:
-    """The arguments of a peer's training; evaluated about ten times, as `hf-detr train` does."""
+    """Return the arguments of a peer's training, which evaluates about ten times, as `hf-detr train` does."""
     on_cuda = torch.cuda.is_available()
     steps_per_epoch = -(-num_images // BATCH_SIZE)
     return TrainingArguments(
@@ -347,7 +347,7 @@ def peer_arguments(peer: Peer, output: Path, epochs: float, num_images: int, see
 
 
 def image_size_of(dataset: Dataset, shortest_edge: int) -> tuple[int, int]:
-    """Height and width of the images of a data set, at their median ratio, with the given shortest edge."""
+    """Return height and width of the images of a data set, at their median ratio, with the given shortest edge."""
     ratio = torch.tensor(dataset["width"]).div(torch.tensor(dataset["height"])).median().item()
     return round(shortest_edge * max(1.0, 1 / ratio)), round(shortest_edge * max(1.0, ratio))
 
@@ -379,6 +379,6 @@ def train_peer(
     )
     trainer.slow_parts = peer.slow_parts
     trainer.train()
-    if trainer.state.global_step % args.eval_steps:  # the last steps are not judged yet
+    if trainer.state.global_step % args.eval_steps:  # the model of the last steps is not evaluated yet
         trainer.evaluate()
     return trainer.best

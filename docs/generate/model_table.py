@@ -1,4 +1,4 @@
-"""Measures every preset and writes what was measured, with what was published, to the documentation.
+"""Measures every preset and writes the measured values, beside the published ones, to the documentation.
 
     python docs/generate/model_table.py
 
@@ -19,7 +19,7 @@ from hf_detr.modeling.presets import _PRESETS, get_preset
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- written by docs/generate/model_table.py: begin -->", "<!-- end -->"
-SIZES = ((800, 1333), (800, 1066))  # the largest image of the published recipe, and that of a 4:3 photograph
+SIZES = ((800, 1333), (800, 1066))  # the largest image of the published recipe, and a photograph of 4:3
 LICENCE = "Apache-2.0"
 TEMPLATES = Environment(
     loader=FileSystemLoader(Path(__file__).parent),
@@ -30,19 +30,19 @@ TEMPLATES = Environment(
 
 
 def build(preset: str) -> HfDetrForObjectDetection:
-    """The model without memory for its weights."""
+    """Return the model without memory for its weights."""
     with torch.device("meta"):
         return HfDetrForObjectDetection(HfDetrConfig.from_preset(preset)).eval()
 
 
 def parameters(model: HfDetrForObjectDetection) -> tuple[int, int]:
-    """Number of all parameters, and of those that are trained. Frozen batch norms have buffers, no parameters."""
+    """Return the number of all and of trained parameters. Frozen batch norms have buffers and no parameters."""
     counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
 
 
 def gflops(model: HfDetrForObjectDetection, height: int, width: int) -> float | None:
-    """10^9 multiply-adds of one image: convolutions and matrix products, not the sampling of deformable attention.
+    """Return the 10^9 multiply-adds of one image in convolutions and matrix products, without deformable sampling.
 
     None where the backbone refuses images of this size.
     """
@@ -57,14 +57,14 @@ def gflops(model: HfDetrForObjectDetection, height: int, width: int) -> float | 
 
 
 def measure(preset: str) -> dict[str, Any]:
-    """Parameters and GFLOPs of a preset, at each of `SIZES`."""
+    """Return the parameters of a preset, and its GFLOPs at each of `SIZES`."""
     model = build(preset)
     total, trained = parameters(model)  # before the counter freezes everything
     return {"parameters": total, "trained": trained, "gflops": [gflops(model, *size) for size in SIZES]}
 
 
 def differences(preset: str) -> dict[str, Any]:
-    """The fields in which a preset differs from its parent, or from the defaults."""
+    """Return the fields in which a preset differs from its parent, or from the defaults."""
     parent = _PRESETS[preset].get("parent")
     base = get_preset(parent) if parent else {}
     return {
@@ -75,7 +75,7 @@ def differences(preset: str) -> dict[str, Any]:
 
 
 def show(name: str, value: Any) -> str:
-    """A field and its value, in one line."""
+    """Return a field and its value in one line."""
     if name == "id2label":
         return f"{len(value)} classes (the ids of COCO)" if value else "no classes of its own"
     return f"`{name}={value!r}`"
@@ -117,7 +117,7 @@ def weights_row(preset: str, published: Published) -> list[str]:
 
 
 def render_tables(measurements: dict[str, dict[str, Any]]) -> str:
-    """The generated part of docs/models.md."""
+    """Return the generated part of docs/models.md."""
     sizes = [f"GFLOPs {height} x {width}" for height, width in SIZES]
     header = ["preset", "paper", "AP (epochs)", "stated there", "parameters", "trained", *sizes]
     results = table(header, [measured_row(preset, measured) for preset, measured in measurements.items()])
@@ -159,14 +159,14 @@ def render_paper(paper: Paper) -> str:
 
 
 def show_backbone(config: HfDetrConfig) -> str:
-    """The name of a backbone, and what is unusual about it."""
+    """Return the name of a backbone, with everything unusual about it."""
     channels = (config.backbone_kwargs or {}).get("channels")
     narrow = f", {' / '.join(map(str, channels))} channels" if channels else ""
     return config.backbone + narrow + (", last stage dilated" if config.dilation else "")
 
 
 def render_card(preset: str, measured: dict[str, Any]) -> str:
-    """The card of a preset."""
+    """Return the card of a preset."""
     published, config = PUBLISHED.get(preset), HfDetrConfig.from_preset(preset)
     facts = [
         ["backbone", show_backbone(config)],
@@ -188,7 +188,7 @@ def render_card(preset: str, measured: dict[str, Any]) -> str:
 
 
 def render_summary(measurements: dict[str, dict[str, Any]]) -> str:
-    """The generated part of README.md."""
+    """Return the generated part of README.md."""
     rows = []
     for preset, measured in measurements.items():
         published = PUBLISHED.get(preset)

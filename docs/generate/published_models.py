@@ -1,7 +1,7 @@
-"""What the literature says of the models behind the presets: papers, published results, where the weights are.
+"""Lists the published models behind the presets: their papers, their published results and where their weights are.
 
-Every number is that of the README of the authors' repository, read in November 2026. What a README does not state is
-None here and "not stated" in the documentation.
+Every number was read in November 2026 in the README of the authors' repository. A number that a README does not state
+is None here and "not stated" in the documentation.
 """
 
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ class Published:
     """A published model.
 
     Attributes:
-        paper: where it is described.
-        results: (epochs, AP on COCO val2017) of each published checkpoint, the first being that of `weights`.
-        weights: address of the checkpoint, of the folder that holds it, or of the page that links it.
-        weights_note: what to look for there.
+        paper: the paper that describes it.
+        results: (epochs, AP on COCO val2017) of each published checkpoint, of which the first is `weights`.
+        weights: the address of the checkpoint, of the folder that holds it, or of the page that links it.
+        weights_note: the name to look for there.
         hub: the repository on the Hub in the layout of transformers, if there is one.
-        parameters: in millions, as stated.
-        gflops: 10^9 multiply-adds, as stated: an average over the first 100 images of COCO val2017.
-        notes: what a user should know besides.
+        parameters: the number of parameters in millions, as stated.
+        gflops: the number of 10^9 multiply-adds, as stated: an average over the first 100 images of COCO val2017.
+        notes: further sentences that a user should know.
     """
 
     paper: Paper

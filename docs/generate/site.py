@@ -1,4 +1,4 @@
-"""What the site has beside the pages of docs/: the map of files, model cards, and pages of the repository's root.
+"""Adds to the site the map of files, the model cards, and the pages of the repository's root.
 
 mkdocs calls the functions named `on_…`; mkdocs.yml names this file as a hook.
 """
@@ -16,7 +16,7 @@ FROM_ROOT = ("CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that do not stand in docs/."""
+    """Add the pages that are not in docs/."""
     files.append(File.generated(config, "files.md", content=file_map()))
     for path in [*(ROOT / "model_cards").glob("*.md"), *(ROOT / name for name in FROM_ROOT)]:
         files.append(File.generated(config, path.relative_to(ROOT).as_posix(), abs_src_path=str(path)))
@@ -24,7 +24,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links lead from docs/ to the root and back; on the site both are one folder."""
+    """Change links that lead from docs/ to the root and back, because on the site both are one folder."""
     if page.file.src_uri in FROM_ROOT:
         return markdown.replace("](docs/", "](")
     return (
@@ -35,7 +35,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def file_map() -> str:
-    """Every file of the package with the first sentence of its docstring, a heading for each folder."""
+    """Return every file of the package with the first paragraph of its docstring, under a heading for each folder."""
     parts = ["# Map of files", "Each file of the package, and what its docstring says first."]
     for folder in [PACKAGE, *sorted(path for path in PACKAGE.rglob("*") if path.is_dir())]:
         files = [path for path in sorted(folder.glob("*.py")) if path.stat().st_size]
@@ -47,6 +47,6 @@ def file_map() -> str:
 
 
 def first_line(path: Path) -> str:
-    """The first paragraph of a module's docstring, as the cell of a table."""
+    """Return the first paragraph of a module's docstring as the cell of a table."""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return " ".join(text.split("\n\n")[0].split()).replace("|", r"\|")

@@ -103,7 +103,7 @@ def test_step_times_of_other_conditions_are_refused(script, conditions):
     steps = script("step_times")
     known = steps.combine(conditions, None, [{"detr": (2.0, 5)}])
     other = steps.Conditions(**{**known["conditions"], "threads": 1})
-    with pytest.raises(ValueError, match=r"steps_small_data_cells\.json are those of .*'threads': 2"):
+    with pytest.raises(ValueError, match=r"steps_small_data_cells\.json were measured under .*'threads': 2"):
         steps.combine(other, known, [{"detr": (2.0, 5)}])
 
 
