@@ -51,9 +51,9 @@ def plan_run(
     """Measure the pace of this machine; return the run that takes the time asked for, and a sentence about it.
 
     Args:
-        options: what is asked for.
+        options: the options of the demonstration.
         clock: returns seconds.
-        began: what the clock showed when the demonstration began. Without it, that is now.
+        began: the time on the clock when the demonstration began; by default now.
     """
     began = clock() if began is None else began
     run = RunOptions(data=DATA, output=options.output, image_size=IMAGE_SIZE, overwrite=True, command="hf-detr demo")

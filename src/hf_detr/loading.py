@@ -82,7 +82,7 @@ def check_complete(model: str | Path, found: dict[str, Any]) -> None:
 
     Args:
         model: the model folder, or the repository on the Hub.
-        found: what `from_pretrained(..., output_loading_info=True)` says of the weights.
+        found: the loading information that `from_pretrained(..., output_loading_info=True)` returns.
 
     Raises:
         ValueError: weights are missing. A model would have random numbers in their place.

@@ -28,7 +28,7 @@ def fast_dropout(states: Tensor, p: float, training: bool) -> Tensor:
 
     Args:
         states: (…) of any floating point type.
-        p: from 0 to 1; on a CPU, elements are dropped with a probability within 1/131072 of it.
+        p: the probability, from 0 to 1. On a CPU, elements are dropped with a probability within 1/131072 of it.
         training: whether the model trains; if not, `states` are returned as they are.
     """
     by_bits = states.device.type == "cpu" and LEAST < p < 1 - LEAST and not torch.compiler.is_compiling()

@@ -105,7 +105,7 @@ class PackedMLP(MLP):
     """Linear layers that compute the ReLU between them as well."""
 
     def forward(self, states: Tensor) -> Tensor:
-        """As in `MLP`."""
+        """See `MLP`."""
         for layer in self.layers:
             states = layer(states)
         return states

@@ -24,7 +24,7 @@ class FusedProjections(PlacedSelfAttention):
     placed_proj: nn.Linear
 
     def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As in `SelfAttention`."""
+        """See `SelfAttention`."""
         query, key = self.placed_proj(states + position).chunk(2, dim=-1)
         return query, key, self.v_proj(states)
 
@@ -48,7 +48,7 @@ class FusedConditionalSelfAttention(ConditionalSelfAttention):
     position_proj: nn.Linear
 
     def project(self, states: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As in `ConditionalSelfAttention`."""
+        """See `ConditionalSelfAttention`."""
         query, key, value = self.content_proj(states).chunk(3, dim=-1)
         query_position, key_position = self.position_proj(position).chunk(2, dim=-1)
         return query + query_position, key + key_position, value
@@ -61,7 +61,7 @@ class FusedSampling(DeformableAttention):
     sampling_proj: nn.Linear
 
     def project(self, placed: Tensor) -> tuple[Tensor, Tensor]:
-        """As in `DeformableAttention`."""
+        """See `DeformableAttention`."""
         samples = self.num_heads * self.num_levels * self.num_points
         return self.sampling_proj(placed).split([2 * samples, samples], dim=-1)
 

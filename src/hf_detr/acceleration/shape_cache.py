@@ -82,7 +82,7 @@ class ConstantPlaceEncoder(Encoder):
     constants: Constants
 
     def place(self, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """As in `Encoder`."""
+        """See `Encoder`."""
         if memory.mask is not None:
             return super().place(memory)
         return self.constants.get(shape_key(memory), lambda: super(ConstantPlaceEncoder, self).place(memory))
@@ -94,7 +94,7 @@ class ConstantAnchorQueries(SelectedQueries):
     constants: Constants
 
     def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
-        """As in `SelectedQueries`."""
+        """See `SelectedQueries`."""
         if memory.mask is not None:
             return super().anchors(memory)
         return self.constants.get(shape_key(memory), lambda: super(ConstantAnchorQueries, self).anchors(memory))

@@ -45,7 +45,7 @@ def run_by_size(
     """Run a model on the images of each size without their padding; return `JOINED` in the order of the batch.
 
     Args:
-        model: from (B, 3, height, width) to outputs.
+        model: makes outputs of pixels (B, 3, height, width).
         pixel_values: (B, 3, height, width), padded.
         sizes: the height and width of each image.
     """

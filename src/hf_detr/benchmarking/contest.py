@@ -51,7 +51,7 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The same work done in several ways.
+    """A comparison of several ways to do the same work.
 
     Attributes:
         name: the name of the comparison, unique within its suite.

@@ -19,7 +19,7 @@ class Suite:
 
     Attributes:
         module: the importable name of the module that makes the comparisons.
-        description: what the suite measures, in one sentence.
+        description: one sentence that says what the suite measures.
     """
 
     module: str
@@ -39,8 +39,8 @@ class Program:
     """A command line that runs suites.
 
     Attributes:
-        name: how a user calls it, as in "hf-detr bench".
-        words: what follows the Python interpreter in the same call.
+        name: the words by which a user calls it, such as "hf-detr bench".
+        words: the words that follow the Python interpreter in the same call.
         suites: the suites by name.
     """
 

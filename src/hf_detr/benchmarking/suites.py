@@ -27,7 +27,7 @@ def run_suite(
     Args:
         program: the program that has the suite.
         name: the name of the suite.
-        options: what is asked for.
+        options: the options of the run.
         tell: called with each comparison as soon as it was measured, and the peaks of the machine.
 
     Returns:

@@ -45,7 +45,7 @@ def load_foreign(
     Args:
         model_class: `HfDetrForObjectDetection` or `HfDetrModel`.
         name_or_path: a folder or the name of a repository on the Hub.
-        args, kwargs: as in `PreTrainedModel.from_pretrained`.
+        args, kwargs: the arguments of `PreTrainedModel.from_pretrained`.
 
     Returns:
         What `from_pretrained` returns, or None when the repository is not one of these, ours included.

@@ -61,7 +61,7 @@ def source_splits(data: str | Path, seed: int = 0, options: ReadOptions | None =
     """Read detection data as its files have them, without checking sizes, ids and boxes.
 
     Args:
-        data, seed, options: as for `load_detection_data`.
+        data, seed, options: see `load_detection_data`.
 
     Returns:
         the splits `train`, `validation` and, where there is one, `test`.

@@ -28,7 +28,7 @@ class MistakenFormat:
     """A reading that explains the boxes of a split better than the stated one.
 
     Attributes:
-        name: what the four numbers seem to be, in words.
+        name: the format that the four numbers seem to have, in words.
         box_format: its name for `ReadOptions.box_format`; None where no format of that option is this reading.
         evidence: the counts that speak for this reading.
         bbox: (N, 4) float64, the boxes as (x, y, width, height) in pixels under this reading.

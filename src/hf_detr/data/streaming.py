@@ -34,7 +34,7 @@ def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | 
     All other data are read and checked as a whole, by `load_detection_data`, and then streamed.
 
     Args:
-        data: what `load_detection_data` takes.
+        data: the data, as `load_detection_data` takes them.
         seed: see `load_detection_data`; it is used where the data are read as a whole.
         options: see `load_detection_data`. Boxes of a stream are clipped without a count.
 

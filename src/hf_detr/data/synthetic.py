@@ -85,7 +85,7 @@ def synthetic_split(
     depends on `seed` and its own id, not on how many there are.
 
     Args:
-        num_images: how many pictures to draw; ids are `first_image_id`, `first_image_id` + 1, ...
+        num_images: the number of pictures to draw; their ids are `first_image_id`, `first_image_id` + 1, ...
         image_size: (width, height) or the side of a square, in pixels, at least 32.
         seed: a non-negative integer.
         categories: the kinds of objects, a subset of `SHAPES`; all of them by default.

@@ -58,7 +58,7 @@ def examine(
 
     Args:
         data: a folder, or anything else that `load_detection_data` takes.
-        seed, options: as in `load_detection_data`.
+        seed, options: see `load_detection_data`.
         progress_on: the console on which a progress bar is shown.
 
     Raises:

@@ -64,7 +64,7 @@ class ExaminedSplit:
 
     Attributes:
         name: "train", "validation" or "test".
-        source, names: as in `SourceSplit`.
+        source, names: see `SourceSplit`.
         options: the owner's statements on how the files are to be taken.
         records: its images in their order, with paths, but without pixels, and with the size as displayed where
             annotations and file allow it.

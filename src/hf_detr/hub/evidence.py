@@ -19,7 +19,7 @@ class CardEvidence:
         base_model: the repository or folder that training started from.
         class_names: the classes that the model finds, in the order of its labels.
         num_queries: the most objects it can find in an image.
-        dataset_name: what the data is called.
+        dataset_name: the name of the data set.
         dataset_fingerprint: identifies the exact data, see `data_fingerprint`.
         dataset_split: the split that `metrics` were measured on.
         dataset_id: the data set's repository on the Hub, if it has one.

@@ -50,7 +50,7 @@ class DataIds:
         """Return the id of a picture; None, which is counted, where the annotation file has no entry for it.
 
         Args:
-            name: what the run calls the picture: a path, or the name of a table and the number of the row.
+            name: the name of the picture in the run: a path, or the name of a table and the number of the row.
             number: its id in the run.
         """
         if self.source is None:

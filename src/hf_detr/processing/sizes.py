@@ -51,8 +51,8 @@ def canvas_sizes(
     """Return the padded size of a batch, repeated for each picture.
 
     Args:
-        sizes: of the resized pictures.
-        size: how they were resized; None for not at all. A letterbox has a canvas of its own.
+        sizes: the sizes of the resized pictures.
+        size: how they were resized; None if they were not. A letterbox has a canvas of its own.
         pad_size: the canvas that is asked for, if any.
         size_divisor: both sides of the canvas are multiples of this number.
 

@@ -394,7 +394,7 @@ class HfDetrTrainer(Trainer):
                 logs[name] = self.accelerator.reduce(mean, "mean").item()
         super().log(logs, start_time)
 
-    # It takes the fields of `CardEvidence` in place of those of transformers' card.
+    # It takes the fields of `CardEvidence` in place of the fields of transformers' card.
     def create_model_card(self, **known: Any) -> None:  # type: ignore[override]
         """Write the model card, README.md in `args.output_dir`, from what is known of this run.
 
@@ -428,8 +428,8 @@ def check_classes(dataset: Dataset, model_names: Sequence[str]) -> None:
     data_names = category_names(dataset)
     if not same_classes(model_names, data_names):
         raise ValueError(
-            f"the classes of the model are {list(model_names)}, those of the training set {data_names}: build or load "
-            "the model with id2label of the training set"
+            f"the classes of the model are {list(model_names)}, the classes of the training set are {data_names}: "
+            "build or load the model with id2label of the training set"
         )
 
 
