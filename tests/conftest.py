@@ -3,9 +3,13 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from shared import SHARED_FOLDER
 from stages import ARCHITECTURES
+
+settings.register_profile("any machine", deadline=None)  # an example takes as long as other programs let it
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

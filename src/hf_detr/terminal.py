@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -20,12 +19,12 @@ def clear_errors() -> Iterator[None]:
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # reading and writing weights takes a moment only
-    if rank() != 0:
-        warnings.simplefilter("ignore")
-        logging.set_verbosity_error()
-    formatted, warnings.formatwarning = warnings.formatwarning, one_line_warning
     try:
-        with plain_warnings():
+        with one_line_warnings():
+            if rank() != 0:
+                warnings.simplefilter("ignore")
+                warnings.filterwarnings("default", message=".*: left out row ")  # of a stream: no other rank reads it
+                logging.set_verbosity_error()
             yield
     except (ValueError, OSError) as error:
         report_once("; ".join([without_traceback(str(error)), *getattr(error, "__notes__", ())]))
@@ -37,33 +36,26 @@ def clear_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:
         report_once("interrupted")
         raise typer.Exit(130) from error
-    finally:
-        warnings.formatwarning = formatted
-
-
-def one_line_warning(message: Warning | str, *_: Any, **__: Any) -> str:
-    """Return a Python warning as a command prints it: without the line of code that it comes from."""
-    return f"hf-detr: warning: {' '.join(str(message).split())}\n"
 
 
 @contextmanager
-def plain_warnings() -> Iterator[None]:
-    """Show warnings of this package as lines of their own, without a place in its code; see also `one_line_warning`.
+def one_line_warnings() -> Iterator[None]:
+    """Print each Python warning as one line, without the line of code that it comes from.
 
     Warnings of Pillow are left out, because they name no file. Our `LargePictureWarning` says what matters of them.
     """
+    before = warnings.formatwarning
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        show = warnings.showwarning
+        warnings.formatwarning = _one_line
+        try:
+            yield
+        finally:
+            warnings.formatwarning = before
 
-        def show_plainly(message: Any, category: Any, filename: str, *place: Any, **where: Any) -> None:
-            if issubclass(category, UserWarning) and Path(filename).is_relative_to(Path(__file__).parent):
-                typer.echo(f"hf-detr: warning: {message}", err=True)
-            else:
-                show(message, category, filename, *place, **where)
 
-        warnings.showwarning = show_plainly
-        yield
+def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"hf-detr: warning: {' '.join(str(message).split())}\n"
 
 
 def without_traceback(message: str) -> str:

@@ -42,7 +42,7 @@ scenes = st.tuples(st.integers(40, 120), st.integers(40, 120)).flatmap(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(scenes, st.integers(0, 2**31), st.sampled_from([64, 96, 200]))
 def test_the_box_still_is_the_painted_rectangle(scene, seed, shortest_edge):
     (height, width), left, top, box_width, box_height = scene
@@ -77,7 +77,7 @@ def test_a_box_up_to_the_border_survives_rounding():
     assert without_lost_objects(target)["boxes"].tolist() == [pytest.approx([0, 0, 13.8, 104])]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(*[st.floats(-20, 60, width=32)] * 4), max_size=6), st.booleans())
 def test_objects_are_lost_as_with_the_transforms_of_torchvision(corners, masked):
     boxes = tv_tensors.BoundingBoxes(torch.tensor(corners).reshape(-1, 4), format="XYXY", canvas_size=(40, 30))

@@ -73,7 +73,7 @@ seeds = st.integers(0, 2**31)
 
 
 @pytest.mark.parametrize("name", SINGLE)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(row=painted_rows((0, 1, 2, 3)), seed=seeds, masks=st.booleans())
 def test_boxes_end_where_their_objects_do(name, row, seed, masks):
     torch.manual_seed(seed)
@@ -90,7 +90,7 @@ def test_boxes_end_where_their_objects_do(name, row, seed, masks):
     assert target["area"].tolist() == pytest.approx(areas.tolist(), rel=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     rows=st.tuples(painted_rows((0,)), painted_rows((1, 2)), painted_rows((3, 4)), painted_rows((5,))),
     seed=seeds,
@@ -106,7 +106,7 @@ def test_a_mosaic_shows_parts_of_four_images(rows, seed, masks, size):
     check_nothing_is_unmarked(image, target)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(rows=st.tuples(painted_rows((0,)), painted_rows((1, 2))), seed=seeds)
 def test_mixup_shows_the_objects_of_both(rows, seed):
     torch.manual_seed(seed)
@@ -121,7 +121,7 @@ def test_mixup_shows_the_objects_of_both(rows, seed):
             assert np.abs(np.subtract(tight_box(shown), box)).max() <= 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(rows=st.tuples(painted_rows((0, 1)), painted_rows((2, 3, 4, 5))), seed=seeds)
 def test_pasted_objects_hide_what_is_behind_them(rows, seed):
     torch.manual_seed(seed)
@@ -175,7 +175,7 @@ def inside(mask: torch.Tensor) -> np.ndarray:
     return ~torch.nn.functional.max_pool2d(outside[None].float(), 3, stride=1, padding=1)[0].bool().numpy()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     rows=st.tuples(painted_rows((0, 1)), painted_rows((2, 3)), painted_rows((4,)), painted_rows((5, 0, 1))),
     seed=seeds,

@@ -92,7 +92,7 @@ def test_augmented_images_get_the_fixed_size_of_the_processor(scenes, size):
     assert not torch.equal(first["pixel_values"], again["pixel_values"])  # augmented
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31), st.integers(0, 5))
 def test_labels_equal_bit_for_bit_those_of_coco_annotations(seed, count):
     """The collator hands tensors to the image processor: the same as if it had written their COCO annotation."""

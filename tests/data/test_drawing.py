@@ -57,7 +57,7 @@ def test_scores_are_shown_and_the_best_is_drawn_last():
     assert draw_detections(blank(), boxes[:1], [2], NAMES).tobytes() != best_first.tobytes()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(40, 300),
     st.integers(30, 300),

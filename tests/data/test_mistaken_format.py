@@ -28,7 +28,7 @@ def written_as(bbox: np.ndarray, sizes: np.ndarray, box_format: str) -> np.ndarr
 
 
 @pytest.mark.parametrize("stated", BOX_FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(drawn=boxes_in_images())
 def test_boxes_in_the_stated_format_are_never_taken_for_another(stated: str, drawn: tuple[np.ndarray, np.ndarray]):
     bbox, sizes = drawn

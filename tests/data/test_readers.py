@@ -3,9 +3,18 @@
 import datasets
 import layout_writers as write
 import pytest
+from datasets import DatasetDict
 from layout_writers import SPLITS
 
-from hf_detr.data import DataError, load_detection_data, load_streaming_data, source_splits
+from hf_detr.data import (
+    DataError,
+    ReadOptions,
+    category_ids,
+    detection_features,
+    load_detection_data,
+    load_streaming_data,
+    source_splits,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +248,38 @@ def test_an_unusable_row_of_a_stream_is_named(tmp_path, monkeypatch):
         next(stream)
     with pytest.raises(DataError, match=r"row 4: .*\(train\), image id 4, .*field 'bbox'"):
         next(stream)
+
+
+def test_an_unusable_row_of_a_stream_is_left_out_and_named(tmp_path, monkeypatch):
+    boxes = [("f", [(60, 2, 30, 4, "cat")]), *SPLITS["train"]]
+    monkeypatch.setitem(write.SPLITS, "train", boxes)
+    write.saved_to_disk(tmp_path / "data")
+    stream = load_streaming_data(tmp_path / "data", options=ReadOptions(skip_unusable=True))["train"]
+    for _ in range(2):  # passes
+        with pytest.warns(UserWarning, match=r"\(train\): left out row 1: .*image id 1, .*field 'bbox'") as said:
+            assert [row["image_id"] for row in stream] == [2, 3, 4]
+        assert len(said) == 1
+
+
+@pytest.mark.parametrize("load", [load_detection_data, load_streaming_data])
+@pytest.mark.parametrize("kind", ["saved", "parquet"])
+def test_category_ids_of_a_saved_data_set_stay(tmp_path, kind, load):
+    write.saved_to_disk(tmp_path / "first")
+    ids = {"ant": 7, "bee": "b-1", "cat": 90}
+    splits = load_detection_data(tmp_path / "first")
+    features = detection_features(list(ids), category_ids=ids)
+    splits = DatasetDict({name: rows.cast(features) for name, rows in splits.items()})
+    if kind == "saved":
+        splits.save_to_disk(tmp_path / "again")
+    else:
+        (tmp_path / "again").mkdir()
+        for name, rows in splits.items():
+            rows.to_parquet(tmp_path / "again" / f"{name}.parquet")
+    again = load(tmp_path / "again")
+    assert {name: category_ids(rows) for name, rows in again.items()} == {"train": ids, "validation": ids}
+    assert {name: [row["objects"] for row in rows] for name, rows in again.items()} == {
+        name: rows["objects"][:] for name, rows in splits.items()
+    }
 
 
 def test_a_name_on_the_hub_that_cannot_be_loaded_says_so(monkeypatch):

@@ -42,7 +42,7 @@ def view(scene: int) -> Fingerprint:
     return Fingerprint(str(scene).encode(), thumbnail)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=8, max_size=40),
     labels=st.lists(st.integers(0, 3), min_size=240, max_size=240),

@@ -446,6 +446,41 @@ def test_errors_come_first_and_exit_with_one(data: DataFolder, tmp_path: Path):
     assert "and 3 more" in text
 
 
+def test_images_that_are_left_out_are_warnings(data: DataFolder, tmp_path: Path):
+    data.image(1).unlink()
+    data.image(2).write_text("no picture")
+    data.train["annotations"][8]["bbox"] = [80, 60, 40, 10]  # of image 3
+    data.train["annotations"][9]["bbox"] = [80, 60, 50, 10]
+    for image in data.train["images"][3:5]:
+        image["width"] = 10
+    data.train["images"].append({**data.train["images"][5], "file_name": "7.jpg"})
+    folder, options = data.write(), ReadOptions(skip_unusable=True)
+    assert not examine(folder).trainable
+    diagnosis = examine(folder, options=options)
+    assert diagnosis.trainable
+    counts = {"missing_image": 1, "unreadable_image": 1, "outside_box": 1, "image_size": 2, "repeated_image_id": 1}
+    said = {finding.kind: finding.title for finding in diagnosis.findings if finding.severity == Severity.WARNING}
+    assert set(said) == set(counts)
+    for kind, count in counts.items():
+        assert said[kind].endswith(f"; --skip-unusable leaves {count} image{'s' * (count > 1)} out")
+    with pytest.warns(UserWarning, match=f"left out {sum(counts.values())} images"):
+        load_detection_data(folder, options=options)
+    command = ["doctor", "--data", str(folder), "--output", str(tmp_path / "report"), "--skip-unusable"]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    assert CliRunner().invoke(app, command[:-1]).exit_code == 1
+
+
+def test_what_leaving_out_does_not_mend_stays_an_error(data: DataFolder):
+    data.image(1).write_bytes(data.image(1).read_bytes()[:-500])  # loading reads headers, training would stop here
+    for number in range(101, 101 + VALIDATION):
+        data.image(number).unlink()
+    diagnosis = examine(data.write(), options=ReadOptions(skip_unusable=True))
+    errors = {finding.kind: finding.places for finding in diagnosis.findings if finding.severity == Severity.ERROR}
+    assert [place.image_id for place in errors.pop("unreadable_image")] == [1]
+    assert [place.split for place in errors.pop("empty_split")] == ["validation"]
+    assert not errors
+
+
 def test_a_set_of_which_nothing_can_be_shown(data: DataFolder, tmp_path: Path):
     for number in range(1, TRAIN + 1):
         data.image(number).unlink()

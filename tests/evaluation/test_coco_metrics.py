@@ -115,7 +115,7 @@ def assert_equal_to_pycocotools(predictions: list[dict], references: list[dict])
     return result
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32 - 1),
     num_images=st.integers(1, 8),

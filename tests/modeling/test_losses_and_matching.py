@@ -203,7 +203,7 @@ def test_inverse_sigmoid_undoes_sigmoid_up_to_its_clamp(probability: float):
 # ---------------------------------------------------------------------------------------------------------- matching
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(0, 4), st.integers(0, 10_000), st.booleans())
 def test_the_assignment_is_the_cheapest(queries: int, objects: int, seed: int, softmax: bool):
     """Against all assignments by brute force, also where there are more objects than queries."""
@@ -417,7 +417,7 @@ def test_extreme_logits_and_boxes_keep_losses_and_gradients_finite(classificatio
     assert boxes.grad.isfinite().all()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.sampled_from(["softmax", *SIGMOID]),
     st.lists(st.integers(0, 3), min_size=1, max_size=3),
@@ -438,7 +438,7 @@ def test_the_order_of_queries_does_not_matter(classification: str, counts: list[
     torch.testing.assert_close(loss(logits[:, :, order], predicted[:, :, order]), loss(logits, predicted))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.sampled_from(QUALITY_AWARE), st.floats(0.01, 0.99), st.floats(0.02, 1))
 def test_the_best_score_is_the_target_and_grows_with_the_fit(classification: str, score: float, quality: float):
     """At the object's own class no score is better than the target, which is monotone in the IoU."""

@@ -96,7 +96,7 @@ def test_pixels_masks_and_labels_equal_those_of_transformers(backend, size, imag
         assert label["num_objects"] == len(expected["boxes"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     height=st.integers(4, 90),
     width=st.integers(4, 90),
@@ -466,7 +466,7 @@ def test_images_without_objects(backend):
     assert label["class_labels"].dtype == torch.int64
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_boxes_come_back_clipped(data):
     height, width = data.draw(st.integers(2, 60)), data.draw(st.integers(2, 60))

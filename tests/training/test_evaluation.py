@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hf_detr.data import detection_features
@@ -147,7 +147,6 @@ labels = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(labels, min_size=1, max_size=4), st.integers(0, 3))
 def test_packed_labels_survive_padding(batch, padding):
     packed = torch.nn.functional.pad(pack_labels(batch), (0, 0, 0, padding), value=-100)

@@ -139,6 +139,7 @@ class SourceSplit:
         pictures: the images of the records as a data set of one column `image`, where a table stores them. The data
             set that is built refers to them, so that they need not fit into memory.
         options: how the records are to be taken; `source_splits` sets them, a reader need not.
+        stated_ids: the id of each class, by name, of files that have labels for keys and state the ids beside them.
     """
 
     records: Sequence[SourceImage]
@@ -146,10 +147,13 @@ class SourceSplit:
     source: Path | str
     pictures: Dataset | None = None
     options: ReadOptions = field(default_factory=ReadOptions)
+    stated_ids: Mapping[str, int | str] | None = None
 
     @property
     def category_ids(self) -> dict[str, int | str] | None:
         """The id that the files give each class, by name, or None where they know classes by label or name only."""
+        if self.stated_ids is not None:
+            return dict(self.stated_ids)
         ids = {name: key for key, name in self.names.items() if isinstance(key, int | str)}
         told = list(ids.values()) != list(range(len(self.names))) and any(key != name for name, key in ids.items())
         return ids if told and len(ids) == len(self.names) else None
@@ -201,7 +205,12 @@ def category_ids(dataset: Dataset) -> dict[str, int | str] | None:
 
     This is what `HfDetrConfig.category_ids` takes.
     """
-    kept = dataset.features["objects"]["category"].feature.id or ""
+    return ids_in(dataset.features["objects"]["category"].feature)
+
+
+def ids_in(categories: ClassLabel) -> dict[str, int | str] | None:
+    """Return the category ids that the `id` of a feature holds, by name; None where it holds something else."""
+    kept = categories.id or ""
     return json.loads(kept.removeprefix(CATEGORY_IDS)) if kept.startswith(CATEGORY_IDS) else None
 
 

@@ -14,7 +14,7 @@ from .images import undecoded
 from .loading import layout_of, load_detection_data
 from .options import ReadOptions
 from .readers.rows import Columns, find_columns, id_from_image, image_column, record_from_row, stored_image
-from .readers.tables import HUB_NAME, TABLE_LAYOUT, declared_names, folder_tables, hub_tables
+from .readers.tables import HUB_NAME, TABLE_LAYOUT, declared_ids, declared_names, folder_tables, hub_tables
 from .record_checks import check_streamed_record
 from .remarks import say_one_class
 from .schema import DataError, detection_features, locate
@@ -36,7 +36,8 @@ def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | 
     Args:
         data: the data, as `load_detection_data` takes them.
         seed: see `load_detection_data`; it is used where the data are read as a whole.
-        options: see `load_detection_data`. Boxes of a stream are clipped without a count.
+        options: see `load_detection_data`. Boxes of a stream are clipped without a count, and
+            a warning names each row that is left out when its turn comes.
 
     Raises:
         DataError: see `load_detection_data`. While a stream is used, a row is unusable; the message names split and
@@ -55,9 +56,10 @@ def load_streaming_data(data: str | Path, seed: int = 0, options: ReadOptions | 
         warnings.warn(f"{data}: no validation split found; the test split is used for validation", stacklevel=2)
         tables = {"train": tables["train"], "validation": tables["test"]}
     names = list(_declared_names(tables["train"], data).values())
+    ids = declared_ids(tables["train"].features, find_columns(tables["train"].features, data))
     options = options or ReadOptions()
     return IterableDatasetDict(
-        {split: _checked(table, names, f"{data} ({split})", options) for split, table in tables.items()}
+        {split: _checked(table, names, ids, f"{data} ({split})", options) for split, table in tables.items()}
     )
 
 
@@ -87,7 +89,13 @@ def _declared_names(table: IterableDataset, source: str | Path) -> dict[Hashable
     return names
 
 
-def _checked(table: IterableDataset, names: Sequence[str], source: str, options: ReadOptions) -> IterableDataset:
+def _checked(
+    table: IterableDataset,
+    names: Sequence[str],
+    ids: Mapping[str, int | str] | None,
+    source: str,
+    options: ReadOptions,
+) -> IterableDataset:
     """Return the rows of a table as rows of the schema, checked one by one."""
     columns, image = find_columns(table.features, source), image_column(table.features, source)
     own = declared_names(table.features, columns) or _declared_names(table, source)
@@ -96,11 +104,11 @@ def _checked(table: IterableDataset, names: Sequence[str], source: str, options:
         raise locate(f"the classes {unknown} are not among the classes of the training data, {list(names)}", source)
     if isinstance(table.features[image], datasets.Image):
         table = table.cast_column(image, datasets.Image(decode=False))
-    features = detection_features(names)
+    features = detection_features(names, category_ids=ids)
     features["image"] = datasets.Image(decode=False)
     return table.map(
         partial(
-            _row,
+            _rows,
             columns=columns,
             column=image,
             labels={key: names.index(name) for key, name in own.items()},
@@ -108,9 +116,23 @@ def _checked(table: IterableDataset, names: Sequence[str], source: str, options:
             options=options,
         ),
         with_indices=True,
+        batched=True,  # a batch may return fewer rows than it was given, as one that is left out needs
+        batch_size=1,
         remove_columns=[name for name in table.features if name not in features],
         features=features,
     )
+
+
+def _rows(batch: Mapping[str, list], indices: Sequence[int], options: ReadOptions, **how: Any) -> dict[str, list]:
+    """Return the checked row of a batch of one, or no row where it is unusable and to be left out."""
+    try:
+        checked = _row({name: values[0] for name, values in batch.items()}, indices[0], options=options, **how)
+    except DataError as error:
+        if not options.skip_unusable:
+            raise
+        warnings.warn(f"{how['source']}: left out {error}", stacklevel=2)
+        return {name: [] for name in detection_features([""])}
+    return {name: [value] for name, value in checked.items()}
 
 
 def _row(

@@ -20,6 +20,7 @@ from .examined import ExaminedSplit, examined_split
 from .findings import Finding, Place, Severity, finding, most_severe_first
 from .image_checks import copy_findings, image_findings, unlisted_findings
 from .image_facts import read_all
+from .left_out import errors_of_left_out_images
 from .recommendation import Recommendation, most_objects, num_queries, recommend, tiny_findings
 
 
@@ -93,7 +94,8 @@ def examine(
     findings += tiny_findings(splits["train"], default_image_size(preset))
     findings += unlisted_findings(splits)
     findings += _remarks(remarks)
-    return Diagnosis(str(data), sources, splits, most_severe_first(findings), recommendation)
+    judged = errors_of_left_out_images(most_severe_first(findings), splits, options.skip_unusable)
+    return Diagnosis(str(data), sources, splits, most_severe_first(judged), recommendation)
 
 
 def split_statistics(split: ExaminedSplit) -> dict[str, Any]:
@@ -112,13 +114,14 @@ def split_statistics(split: ExaminedSplit) -> dict[str, Any]:
 
 
 def _empty_splits(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
-    return finding(
-        "empty_split",
-        Severity.ERROR,
-        "splits have no image",
-        "check that the annotations are complete",
-        (Place("no image in it", split.name, str(split.source)) for split in splits.values() if not split.records),
-    )
+    places = []
+    for split in splits.values():
+        if not split.records:
+            places.append(Place("no image in it", split.name, str(split.source)))
+        elif split.options.skip_unusable and len(split.left_out) == len(split.records):
+            places.append(Place("none of its images can be used", split.name, str(split.source)))
+    advice = "check that the annotations are complete"
+    return finding("empty_split", Severity.ERROR, "splits have no image", advice, places)
 
 
 def _remarks(remarks: list[warnings.WarningMessage]) -> list[Finding]:

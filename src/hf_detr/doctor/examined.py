@@ -85,6 +85,17 @@ class ExaminedSplit:
     refusals: Mapping[int, str]
     boxes: Boxes
 
+    @cached_property
+    def left_out(self) -> frozenset[int]:
+        """The positions of the images that loading refuses, and leaves out with `ReadOptions.skip_unusable`.
+
+        Damaged pixels behind a good header are not among them, because loading reads headers only.
+        """
+        first = {record.image_id: index for index, record in reversed(list(enumerate(self.records)))}
+        repeated = {index for index, record in enumerate(self.records) if first[record.image_id] != index}
+        no_header = {index for index, fact in enumerate(self.facts) if fact.problem and fact.header is None}
+        return frozenset({*self.refusals, *repeated, *no_header})
+
     def place(self, image: int, detail: str = "", item: SourceObject | None = None) -> Place:
         """Return the place of an image of this split, or of an object in it."""
         record = self.records[image]

@@ -20,7 +20,7 @@ class ImageFacts:
     Attributes:
         problem: the reason why it cannot be used, or None where it can.
         problem_kind: the kind of finding that the problem is.
-        header: the size and orientation, where the file can be used.
+        header: the size and orientation, where the header can be read; the pixels behind it may be damaged.
         fingerprint: the fingerprint by which the image is compared, where the file can be used.
     """
 
@@ -52,12 +52,13 @@ def image_facts(image: Any) -> ImageFacts:
         return ImageFacts(f"the image file cannot be read ({error.strerror or error})")
     if not content:
         return ImageFacts("the image file is empty")
+    header = None
     try:
         with open_picture(io.BytesIO(content), _name(image)) as picture:
             header = header_of(picture)
         return ImageFacts(header=header, fingerprint=fingerprint_of(content))
     except (OSError, SyntaxError, ValueError) as error:
-        return ImageFacts(f"the image cannot be decoded ({error})")
+        return ImageFacts(f"the image cannot be decoded ({error})", header=header)
 
 
 def _name(image: Any) -> str:

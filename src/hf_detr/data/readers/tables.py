@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, IterableDataset
 
 from ..images import undecoded
 from ..remarks import ONE_CLASS, say_left_out, say_one_class
-from ..schema import LazyRecords, SourceImage, SourceSplit, locate
+from ..schema import LazyRecords, SourceImage, SourceSplit, ids_in, locate
 from .folder import DataFolder
 from .layouts import Layout, files_by_split
 from .rows import (
@@ -71,16 +71,20 @@ def table_splits(
     """
     records: dict[str, TableRecords] = {}
     names: dict[Hashable, Any] = {}
+    ids: dict[str, int | str] = {}
     for split, table in tables.items():
         columns, image = find_columns(table.features, source), image_column(table.features, source)
         records[split] = TableRecords(undecoded(table), columns, image, folder)
         names |= declared_names(table.features, columns) or dict.fromkeys(_categories(table, columns))
+        ids |= declared_ids(table.features, columns) or {}
         if columns.category is None:
             say_one_class(f"{source} ({split})")
     if None in names.values():
         names = names_of_categories(names, source)
+    stated = ids if ids and set(ids) == set(names.values()) else None
     return {
-        split: SourceSplit(found, names, f"{source} ({split})", _pictures(found)) for split, found in records.items()
+        split: SourceSplit(found, names, f"{source} ({split})", _pictures(found), stated_ids=stated)
+        for split, found in records.items()
     }
 
 
@@ -91,10 +95,23 @@ def declared_names(features: Features, columns: Columns) -> dict[Hashable, str]:
     """
     if columns.category is None:
         return {NO_CATEGORY: ONE_CLASS}
+    categories = _class_label(features, columns)
+    return {} if categories is None else dict(enumerate(categories.names))
+
+
+def declared_ids(features: Features, columns: Columns) -> dict[str, int | str] | None:
+    """Return the category ids that a data set of this package was saved with, by name; None where there are none."""
+    categories = _class_label(features, columns)
+    return None if categories is None else ids_in(categories)
+
+
+def _class_label(features: Features, columns: Columns) -> ClassLabel | None:
+    if columns.category is None:
+        return None
     feature = features if columns.container is None else features[columns.container]
     feature = getattr(feature, "feature", feature)[columns.category]
     feature = getattr(feature, "feature", feature)
-    return dict(enumerate(feature.names)) if isinstance(feature, ClassLabel) else {}
+    return feature if isinstance(feature, ClassLabel) else None
 
 
 def _categories(table: Dataset, columns: Columns) -> set[Hashable]:
