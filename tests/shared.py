@@ -1,4 +1,4 @@
-"""Where real data and complete reference outputs are, if they are there."""
+"""Finds real data and complete reference outputs, if they are there."""
 
 from pathlib import Path
 

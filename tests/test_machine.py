@@ -1,4 +1,4 @@
-"""What is said of the machine."""
+"""The machine is described, and its idle threads go to sleep."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a command says about an error."""
+"""A command says every error in one line."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Packages whose public names are loaded at their first use, so that importing a package loads nothing heavy."""
+"""Loads the public names of a package at their first use, so that importing the package loads nothing heavy."""
 
 import sys
 from collections.abc import Callable, Mapping

@@ -34,14 +34,14 @@ def register(package: ModuleType) -> None:
 
 
 def translate_foreign_config(written: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
-    """The door of the configuration to `hf_detr.conversion`, which is loaded when it is first used."""
+    """Translate a configuration by `hf_detr.conversion`, which is loaded when it is first used."""
     from .conversion import translate_config
 
     return translate_config(written, overrides)
 
 
 def load_foreign_weights(*args: Any, **kwargs: Any) -> Any:
-    """The door of the models to `hf_detr.conversion`, which is loaded when it is first used."""
+    """Load weights by `hf_detr.conversion`, which is loaded when it is first used."""
     from .conversion import load_foreign
 
     return load_foreign(*args, **kwargs)

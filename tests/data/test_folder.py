@@ -1,4 +1,4 @@
-"""How pictures are found for names that another machine has written."""
+"""Pictures are found for names that another machine has written."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which files count as pictures, and that all of them can be read."""
+"""The files that count as pictures can all be read."""
 
 import pytest
 from PIL import Image

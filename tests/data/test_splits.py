@@ -1,4 +1,4 @@
-"""How a validation split is made of training data that come without one."""
+"""A validation split is made of training data that come without one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run shows and keeps while it trains."""
+"""Tests of the callbacks that show and keep the progress of a run."""
 
 import csv
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""The shape of every pass: it is applied to a model, changes modules in place, and returns its undo.
+"""Defines the shape of every pass: it is applied to a model, changes modules in place, and returns its undo.
 
 A pass changes a module by giving it another class and other attributes, and in no other way. So hooks stay with the
 module, parameters that a pass does not name stay the same objects under the same names, and the undo can put back

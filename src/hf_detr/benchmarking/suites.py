@@ -1,4 +1,4 @@
-"""Running a suite from beginning to end."""
+"""Runs a suite from beginning to end."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -28,7 +28,8 @@ def run_suite(
         program: the program that has the suite.
         name: the name of the suite.
         options: the options of the run.
-        tell: called with each comparison as soon as it was measured, and the peaks of the machine.
+        tell: the function that is called with each comparison as soon as it was measured, and the peaks of the
+            machine.
 
     Returns:
         the record of the run, which JSON can hold.
@@ -58,14 +59,14 @@ def run_suite(
 
 
 def enter(suite: Suite, comparison: str, options: BenchOptions, contestant: Contestant) -> Entrant:
-    """A process for each contestant, or none where quick numbers are enough."""
+    """Return a contestant in a process of its own, or in this process where quick numbers are enough."""
     if options.quick:
         return InThisProcess(contestant, options.device)
     return InOwnProcess(suite, comparison, contestant.name, options)
 
 
 def check(options: BenchOptions) -> None:
-    """Refuse what cannot be run.
+    """Refuse options that cannot be run.
 
     Raises:
         ValueError: there is no such preset or device.

@@ -1,4 +1,4 @@
-"""Converts boxes of every format, a way to place a box by four numbers, to (x, y, width, height) in pixels."""
+"""Converts boxes of every format to (x, y, width, height) in pixels. A format says what four numbers mean."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args

@@ -31,7 +31,7 @@ def boxes_remedy(records: Sequence[SourceImage], options: ReadOptions, clipping:
 
     Args:
         records: images with their displayed size, among them the images with such boxes.
-        options: how the boxes were taken.
+        options: the options with which the boxes were read.
         clipping: the counts of what clipping would do.
     """
     clip = f"--clip-boxes would {clipping.in_words()}"

@@ -1,1 +1,1 @@
-"""Model cards and pushing to the Hub."""
+"""Writes model cards, saves models with their code, and pushes model folders to the Hub."""

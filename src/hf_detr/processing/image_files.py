@@ -1,4 +1,4 @@
-"""Opens picture files of every format that Pillow reads, and turns a picture as a viewer shows it."""
+"""Opens picture files of every format that Pillow reads, and gives each picture as a viewer shows it."""
 
 import os
 import re

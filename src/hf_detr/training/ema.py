@@ -1,5 +1,4 @@
-"""The moving average of the weights. It is evaluated and saved, while the optimizer works on the weights
-themselves."""
+"""Keeps a moving average of the weights. The average is evaluated and saved; the optimizer works on the weights."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,5 +1,4 @@
-"""The recipe of a training run: it chooses the training arguments by the preset, the size of the data and the
-machine."""
+"""Chooses the training arguments of a run by its preset, the size of its data and the machine."""
 
 import math
 from collections.abc import Sequence

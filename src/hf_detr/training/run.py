@@ -116,7 +116,7 @@ def load_data(options: RunOptions) -> dict[str, Dataset | IterableDataset]:
         raise ValueError("--augmentation strong combines pictures of the whole set, which a stream does not have")
     splits = load_streaming_data(options.data, options.seed, options)
     validation = splits["validation"]
-    # Evaluation needs all objects at once; the rows go to the cache on disk.
+    # Evaluation needs all objects at once, so the rows go to the cache on disk.
     stored = Dataset.from_generator(_rows_of, gen_kwargs={"stream": validation}, features=validation.features)
     return {"train": splits["train"], "validation": stored}
 
@@ -163,9 +163,9 @@ def build_model(
 
 
 def augmentation_edges(size: Mapping[str, int]) -> tuple[int, int]:
-    """The shortest and longest edge that images are augmented at, for the `size` of an image processor.
+    """Return the shortest and longest edge at which images are augmented, for the `size` of an image processor.
 
-    Where it is a fixed size, the image processor resizes to it afterwards.
+    A processor of a fixed size resizes images to this size afterwards.
     """
     shortest = size.get("shortest_edge") or min(size.values())
     longest = size.get("longest_edge") or max(max(size.values()), published_size(shortest)["longest_edge"])
@@ -204,6 +204,6 @@ def build_trainer(
         callbacks=callbacks,
     )
     for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, TensorBoardCallback):  # its own choice is among the checkpoints, which are removed
+        if isinstance(callback, TensorBoardCallback):  # by default it writes among the checkpoints, which are removed
             callback.logging_dir = str(options.output / "tensorboard")
     return trainer

@@ -104,7 +104,7 @@ class HfDetrTrainer(Trainer):
         if not args.disable_tqdm:
             self.remove_callback(ProgressCallback)
             self.add_callback(LossProgress())
-        # The loss is normalised over the whole optimizer step: `Trainer` must not divide it again.
+        # The loss is normalised over the whole optimizer step, so `Trainer` must not divide it again.
         self.model_accepts_loss_kwargs = True
         self.per_class: dict[str, dict[str, float]] = {}
         # The result of `CocoMetrics` that belongs to the present weights and the evaluation set.
@@ -133,7 +133,7 @@ class HfDetrTrainer(Trainer):
             check_classes(self.train_dataset, self._class_names())
             ids = category_ids(self.train_dataset)
             if ids is not None:
-                self.model.config.category_ids = ids  # by which detections are written
+                self.model.config.category_ids = ids  # the class ids of predictions.json
             if isinstance(self.train_dataset, Dataset):  # a stream is checked row by row
                 check_object_counts(self.train_dataset, self.model.config.num_queries)
         report_frozen_class_heads(self.model)
@@ -160,7 +160,7 @@ class HfDetrTrainer(Trainer):
             self.train_dataset, args.seed, args.shuffle_buffer, self.model.config.num_queries,
             steps_of_rank * batch_size, batch_size, args.process_index, args.world_size,
         )  # fmt: skip
-        # Not prepared by accelerate, which would divide the stream once more.
+        # accelerate does not prepare the loader, because it would divide the stream once more.
         return DataLoader(
             stream,
             batch_size,
@@ -306,7 +306,7 @@ class HfDetrTrainer(Trainer):
         return nullcontext() if self._average is None else self._average.applied()
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Evaluate, during training the average of the weights; see `Trainer.evaluate`."""
+        """Evaluate the model. During training the average of its weights is evaluated; see `Trainer.evaluate`."""
         if self._average is not None and self._average.is_running:
             self._average.share_statistics()
         with self.averaged():
@@ -318,10 +318,10 @@ class HfDetrTrainer(Trainer):
         return {**metrics, "per_class": self.per_class}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the model, during training with the average of its weights; see `Trainer.save_model`."""
+        """Save the model. During training the average of its weights is saved; see `Trainer.save_model`."""
         with self.averaged():
             super().save_model(output_dir, _internal_call)
-        if _internal_call and output_dir is not None:  # a checkpoint, which also gets what is needed to go on
+        if _internal_call and output_dir is not None:  # a checkpoint also gets the files from which a run goes on
             self._matching.save(output_dir, self.args.should_save)
             if self.args.should_save and self._average is not None:
                 self._average.save_training_weights(output_dir)

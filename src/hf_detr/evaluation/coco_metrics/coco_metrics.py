@@ -138,7 +138,7 @@ def _image_ids(source: str, images: Sequence[dict]) -> set[int]:
 
 
 def _annotations(source: str, images: Sequence[dict], num_classes: int, fields: dict[str, str]) -> list[dict]:
-    """COCO annotation dicts of all images; `fields` maps COCO's names to ours."""
+    """Return COCO annotation dicts of all images; `fields` maps COCO's names to ours."""
     annotations: list[dict] = []
     for image in images:
         place = f"{source}, image_id {image['image_id']}"
@@ -162,7 +162,7 @@ def _annotations(source: str, images: Sequence[dict], num_classes: int, fields: 
 
 
 def _checked_boxes(place: str, boxes: Sequence[Sequence[float]]) -> np.ndarray:
-    """(N, 4) float64, finite and with x0 <= x1, y0 <= y1."""
+    """Return boxes (N, 4) float64 that are finite and have x0 <= x1, y0 <= y1."""
     for box in boxes:
         if len(box) != 4:
             raise ValueError(f"{place}: boxes must have 4 numbers (x0, y0, x1, y1), got {len(box)}")
@@ -195,7 +195,7 @@ def _check_labels(place: str, labels: Sequence[int], num_classes: int) -> None:
 
 
 def _per_class(evaluation: dict[str, Any], names: list[str], annotations: list[dict]) -> dict[str, dict[str, float]]:
-    """The class table of one evaluation over all areas and at most 100 detections an image."""
+    """Return the class table of one evaluation over all areas and at most 100 detections an image."""
     # (IoU thresholds, recall points, classes) and (IoU thresholds, classes)
     precision = evaluation["precision"][:, :, :, 0, -1]
     recall = evaluation["recall"][:, :, 0, -1]
