@@ -16,7 +16,7 @@ from hf_detr.modeling.attention import DenseAttention, attention_weights
 from .passes import Undo, alter
 
 LEVELS = 2**16
-"""How many numbers 16 bits can hold. The probability is rounded to a multiple of 1/65536."""
+"""The count of numbers that 16 bits can hold. The probability is rounded to a multiple of 1/65536."""
 LEAST = 1 / LEVELS
 """Probabilities that are no further than this from 0 or 1 are left to the dropout of PyTorch."""
 

@@ -18,10 +18,10 @@ THUMBNAIL_SIZE = (9, 8)
 DRAFT_SIZE = (72, 64)
 """JPEG files are decoded at an eighth of their size, or a little above this edge. Every byte is read all the same."""
 MOST_DIFFERENT_BITS = 4
-"""How many of the 64 bits of the hash may differ. Re-encoding and resizing flip a few; other photographs differ in
-about half."""
+"""The number of the 64 bits of the hash that may differ. Re-encoding and resizing flip a few bits; other photographs
+differ in about half."""
 MOST_DIFFERENT_GREY = 8.0
-"""How much the grey thumbnails may differ on average, of 255. Pictures without contrast have the same hash whatever
+"""The mean difference that the grey thumbnails may have, of 255. Pictures without contrast have the same hash whatever
 their grey."""
 PRODUCTS_AT_ONCE = 2**24
 """Images are compared in blocks of this many pairs, which bounds the memory."""

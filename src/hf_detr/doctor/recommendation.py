@@ -32,8 +32,8 @@ SIZE_STEP = 32
 LARGEST_SIZE = SHORTEST_EDGE
 """The published input size. Beyond it, tiles of an image cost less than the whole image."""
 QUERY_MARGIN = 1.5
-"""How many times as many queries as objects in the fullest image are recommended: every object needs a query to
-itself, and new images may show more objects."""
+"""The recommended number of queries for each object of the fullest image. Every object needs a query to itself, and
+new images may show more objects."""
 QUERY_STEP = 50
 LEAST_STEPS = 2000
 """The optimizer steps below which a run ends while losses still fall steeply, by a rule of thumb for small data
