@@ -10,8 +10,9 @@ from torch import Tensor
 
 from hf_detr import HfDetrForObjectDetection, available_presets
 from hf_detr.modeling.backbone import FeatureMap
-from hf_detr.modeling.queries import Queries, TrainingQueries
+from hf_detr.modeling.queries import Queries
 from hf_detr.modeling.supervision import Predictions
+from hf_detr.modeling.training_queries import TrainingQueries
 
 DENSE = [preset for preset in available_presets() if tiny_config(preset).encoder == "dense"]
 DEFORMABLE = [preset for preset in available_presets() if tiny_config(preset).encoder == "deformable"]

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hf_detr.modeling.attention import DenseAttention, attention_weights
+from hf_detr.modeling.attention import DenseAttention
+from hf_detr.modeling.eager_attention import attention_weights
 
 from .passes import Undo, alter
 

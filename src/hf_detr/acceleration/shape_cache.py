@@ -7,17 +7,19 @@ where the queries are the same for every image. Padded batches compute them anew
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from contextlib import ExitStack
+from functools import partial
 from threading import Lock
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from hf_detr.modeling.attention import DenseAttention, Memory
-from hf_detr.modeling.decoder import SinePosition
+from hf_detr.modeling.deformable_attention import DeformableMemory
+from hf_detr.modeling.deformable_encoder import DeformableEncoder
 from hf_detr.modeling.detr import HfDetrModel
-from hf_detr.modeling.encoder import Encoder
 from hf_detr.modeling.queries import LearnedQueries
 from hf_detr.modeling.query_selection import SelectedQueries
+from hf_detr.modeling.reference_position import SinePosition
 
 from .passes import Undo, alter
 
@@ -76,16 +78,15 @@ class ConstantPosition(nn.Module):
         return one.expand(len(feature), -1, -1, -1)
 
 
-class ConstantPlaceEncoder(Encoder):
+class ConstantPlaceEncoder(DeformableEncoder):
     """An encoder that keeps the positions (with the embeddings of the levels) and the cells of its tokens."""
 
     constants: Constants
 
-    def place(self, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """See `Encoder`."""
-        if memory.mask is not None:
-            return super().place(memory)
-        return self.constants.get(shape_key(memory), lambda: super(ConstantPlaceEncoder, self).place(memory))
+    def place(self, memory: Memory, valid_ratios: Tensor) -> tuple[Tensor, Tensor]:
+        """See `DeformableEncoder`."""
+        compute = partial(super().place, memory, valid_ratios)
+        return compute() if memory.mask is not None else self.constants.get(shape_key(memory), compute)
 
 
 class ConstantAnchorQueries(SelectedQueries):
@@ -93,7 +94,7 @@ class ConstantAnchorQueries(SelectedQueries):
 
     constants: Constants
 
-    def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
+    def anchors(self, memory: DeformableMemory) -> tuple[Tensor, Tensor]:
         """See `SelectedQueries`."""
         if memory.mask is not None:
             return super().anchors(memory)
@@ -132,7 +133,7 @@ def keep_constants_of(network: HfDetrModel) -> Undo:
     with ExitStack() as undos:
         position = ConstantPosition(backbone.position_embedding)
         undos.callback(alter(backbone, position_embedding=position))
-        if encoder.level_embedding is not None:
+        if isinstance(encoder, DeformableEncoder):
             undos.callback(alter(encoder, ConstantPlaceEncoder, constants=Constants()))
         if isinstance(queries, SelectedQueries):
             undos.callback(alter(queries, ConstantAnchorQueries, constants=Constants()))

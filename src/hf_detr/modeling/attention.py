@@ -1,6 +1,6 @@
-"""The ways to look: dense self- and cross-attention, conditional attention, multi-scale deformable attention.
+"""Dense self- and cross-attention, and what the encoder hands to every cross-attention.
 
-Shapes: B batch, Q queries, S memory tokens, L levels, P points, N heads, D width, E width of a head.
+Shapes: B batch, Q queries, S memory tokens, N heads, D width, E width of a head.
 Every cross-attention has the same call: (states, position, reference_points, memory).
 """
 
@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration import HfDetrConfig
+from .eager_attention import eager_attention
 
 
 @dataclass
@@ -24,7 +24,6 @@ class Memory:
         position: (B, S, D) position embedding of the tokens.
         mask: (B, S), True on real tokens; None where nothing is padded.
         spatial_shapes: (height, width) of each level.
-        valid_ratios: (B, L, 2) real share (x, y) of each level's width and height.
         hidden_states: the input of the first encoder layer and the output of each, when asked for.
         attentions: (B, N, S, S) weights of each encoder layer, when asked for.
     """
@@ -33,7 +32,6 @@ class Memory:
     position: Tensor
     mask: Tensor | None
     spatial_shapes: list[tuple[int, int]]
-    valid_ratios: Tensor
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -71,30 +69,6 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             states = layer(states).relu()
         return self.layers[-1](states)
-
-
-def eager_attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float,
-    dropout: float = 0.0,
-    **kwargs: object,
-) -> tuple[Tensor, Tensor]:
-    """Attention spelled out, for its weights; the interface is that of transformers' attention functions."""
-    weights = attention_weights(query, key, attention_mask, scaling).to(value.dtype)
-    dropped = nn.functional.dropout(weights, dropout, module.training)
-    return (dropped @ value).transpose(1, 2), weights
-
-
-def attention_weights(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
-    """(B, N, Q, E) queries and (B, N, S, E) keys → (B, N, Q, S) weights in at least float32; mask as in `attend`."""
-    scores = query @ key.transpose(-1, -2) * scaling
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-    return scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
 class DenseAttention(nn.Module):
@@ -143,8 +117,8 @@ def key_mask(mask: Tensor | None) -> Tensor | None:
     return None if mask is None else mask[:, None, None, :]
 
 
-class PlacedSelfAttention(DenseAttention):
-    """Attention among tokens or queries; positions are added to queries and keys, not to values."""
+class PlacedAttention(DenseAttention):
+    """Attention in which positions are added to queries and keys, not to values."""
 
     def __init__(self, config: HfDetrConfig, num_heads: int):
         super().__init__(config, num_heads)
@@ -163,7 +137,7 @@ class PlacedSelfAttention(DenseAttention):
         return self.attend(query, key, value, mask)
 
 
-class SelfAttention(PlacedSelfAttention):
+class SelfAttention(PlacedAttention):
     """Attention among queries."""
 
     def forward(self, states: Tensor, position: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -171,14 +145,11 @@ class SelfAttention(PlacedSelfAttention):
         return self.update(states, position, mask)
 
 
-class CrossAttention(DenseAttention):
-    """Attention of the queries on the memory; positions are added to queries and keys, not to values."""
+class CrossAttention(PlacedAttention):
+    """Attention of the queries on the memory."""
 
     def __init__(self, config: HfDetrConfig, layer_index: int):
         super().__init__(config, config.decoder_attention_heads)
-        self.q_proj = nn.Linear(config.d_model, config.d_model)
-        self.k_proj = nn.Linear(config.d_model, config.d_model)
-        self.v_proj = nn.Linear(config.d_model, config.d_model)
 
     def forward(
         self, states: Tensor, position: QueryPosition, reference_points: Tensor | None, memory: Memory
@@ -190,12 +161,12 @@ class CrossAttention(DenseAttention):
         return self.attend(query, key, value, key_mask(memory.mask))
 
 
-class DenseMemorySelfAttention(PlacedSelfAttention):
+class DenseMemorySelfAttention(PlacedAttention):
     """Dense attention among the tokens of the memory."""
 
     def __init__(self, config: HfDetrConfig):
         super().__init__(config, config.encoder_attention_heads)
 
-    def forward(self, states: Tensor, position: Tensor, grid: None, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """(B, S, D) states and positions → (update, weights or None). The grid is not used."""
+    def forward(self, states: Tensor, position: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
+        """(B, S, D) states and positions → (update, weights or None)."""
         return self.update(states, position, key_mask(memory.mask))

@@ -10,11 +10,14 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from .configuration import HfDetrConfig
-from .position import POSITION_EMBEDDINGS
+from .learned_position import LearnedPositionEmbedding
+from .position import SinePositionEmbedding
 from .timm_body import create_body
 
 if TYPE_CHECKING:
     from timm.models import FeatureInfo
+
+POSITION_EMBEDDINGS = {"sine": SinePositionEmbedding, "learned": LearnedPositionEmbedding}
 
 
 class FeatureMap(NamedTuple):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .attention import MLP, DenseAttention, Memory, QueryPosition, key_mask
 from .configuration import HfDetrConfig
-from .position import sine_reference_embedding
+from .reference_position import sine_reference_embedding
 
 
 class ConditionalSelfAttention(DenseAttention):

@@ -9,20 +9,14 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from .attention import (
-    MLP,
-    CrossAttention,
-    Memory,
-    QueryPosition,
-    SelfAttention,
-)
+from .attention import CrossAttention, Memory, QueryPosition, SelfAttention
 from .conditional_attention import ConditionalCrossAttention, ConditionalSelfAttention, SpatialQuery
 from .configuration import HfDetrConfig
 from .deformable_attention import DeformableCrossAttention
 from .encoder import FeedForward
 from .heads import DetectionHeads
-from .position import sine_reference_embedding
 from .queries import Queries
+from .reference_position import SinePosition
 from .supervision import Predictions
 
 CROSS_ATTENTIONS = {
@@ -90,31 +84,6 @@ class FixedPosition(nn.Module):
         """→ (B, Q, D)."""
         assert queries.position is not None  # the queries of this choice are made with positions
         return queries.position
-
-
-class SinePosition(nn.Module):
-    """An MLP of the sine embedding of the reference box, optionally scaled by the content from the second layer on.
-
-    With several levels the box is taken relative to the padded image, as on the finest level (DAB-Deformable, DINO).
-    """
-
-    def __init__(self, config: HfDetrConfig):
-        super().__init__()
-        self.width = config.d_model // 2
-        self.relative_to_padded = config.cross_attention == "deformable"
-        self.head = MLP(2 * config.d_model, config.d_model, config.d_model, 2)
-        self.scale = MLP(config.d_model, config.d_model, config.d_model, 2) if config.query_position_scale else None
-
-    def forward(
-        self, layer_index: int, states: Tensor, reference_points: Tensor, queries: Queries, memory: Memory
-    ) -> Tensor:
-        """→ (B, Q, D)."""
-        if self.relative_to_padded:
-            reference_points = reference_points * memory.valid_ratios[:, None, 0].repeat(1, 1, 2)
-        position = self.head(sine_reference_embedding(reference_points, self.width).to(states.dtype))
-        if self.scale is None or layer_index == 0:
-            return position
-        return position * self.scale(states)
 
 
 QUERY_POSITIONS = {"learned": lambda config: FixedPosition(), "sine": SinePosition}

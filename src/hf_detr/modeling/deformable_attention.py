@@ -4,6 +4,7 @@ Shapes: B batch, Q queries, S memory tokens, L levels, P points, N heads, D widt
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,19 @@ from transformers import initialization as init
 from .attention import Memory, QueryPosition
 from .configuration import HfDetrConfig
 from .deformable import deformable_attention
+
+
+@dataclass(kw_only=True)
+class DeformableMemory(Memory):
+    """The memory of a deformable encoder.
+
+    Attributes:
+        valid_ratios: (B, L, 2) real share (x, y) of each level's width and height.
+        grid: (B, S, 2) centre (x, y) of each token's cell, normalised by the real part of its level.
+    """
+
+    valid_ratios: Tensor
+    grid: Tensor
 
 
 class DeformableAttention(nn.Module):
@@ -40,7 +54,7 @@ class DeformableAttention(nn.Module):
         init.zeros_(self.attention_weights.bias)
 
     def sample(
-        self, placed: Tensor, reference_points: Tensor, content: Tensor, memory: Memory
+        self, placed: Tensor, reference_points: Tensor, content: Tensor, memory: DeformableMemory
     ) -> tuple[Tensor, Tensor]:
         """Sample token contents around each query's reference.
 
@@ -69,7 +83,7 @@ class DeformableAttention(nn.Module):
         """(B, Q, D) → offsets (B, Q, N·L·P·2) and logits of the weights (B, Q, N·L·P)."""
         return self.sampling_offsets(placed), self.attention_weights(placed)
 
-    def locate(self, reference_points: Tensor, offsets: Tensor, memory: Memory) -> Tensor:
+    def locate(self, reference_points: Tensor, offsets: Tensor, memory: DeformableMemory) -> Tensor:
         """(B, Q, N, L, P, 2) sampling locations: offsets count cells of the map, or shares of a reference box."""
         scale = memory.valid_ratios[:, None, :, None]
         centre = self.by_sample(reference_points[:, :, None, None, :2] * scale)
@@ -93,9 +107,9 @@ class DeformableSelfAttention(DeformableAttention):
     def __init__(self, config: HfDetrConfig):
         super().__init__(config, config.encoder_attention_heads, config.encoder_n_points)
 
-    def forward(self, states: Tensor, position: Tensor, grid: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """(B, S, D) states and positions, (B, S, 2) centres of the cells → (update, weights)."""
-        return self.sample(states + position, grid, states, memory)
+    def forward(self, states: Tensor, position: Tensor, memory: DeformableMemory) -> tuple[Tensor, Tensor]:
+        """(B, S, D) states and positions → (update, weights)."""
+        return self.sample(states + position, memory.grid, states, memory)
 
 
 class DeformableCrossAttention(DeformableAttention):
@@ -105,7 +119,7 @@ class DeformableCrossAttention(DeformableAttention):
         super().__init__(config, config.decoder_attention_heads, config.decoder_n_points)
 
     def forward(
-        self, states: Tensor, position: QueryPosition, reference_points: Tensor, memory: Memory
+        self, states: Tensor, position: QueryPosition, reference_points: Tensor, memory: DeformableMemory
     ) -> tuple[Tensor, Tensor]:
         """(B, Q, D) states → ((B, Q, D) update, (B, Q, N, L, P) weights)."""
         return self.sample(states + position.embedding, reference_points, memory.content, memory)

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from .boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, inverse_sigmoid
 from .class_rows import Rows, take_rows
 from .configuration import HfDetrConfig
-from .queries import Queries, TrainingQueries, content_width
+from .queries import Queries, content_width
 from .supervision import PredictionGroup, Predictions
 from .targets import Matches, Targets
+from .training_queries import TrainingQueries
 
 
 @dataclass

@@ -10,10 +10,12 @@ from transformers.utils.generic import can_return_tuple
 from .backbone import Backbone
 from .configuration import HfDetrConfig
 from .decoder import Decoder
+from .deformable_encoder import DeformableEncoder
 from .denoising import Denoising
 from .encoder import Encoder
 from .heads import DetectionHeads
 from .outputs import HfDetrModelOutput
+from .placed_queries import PlacedQueries
 from .pretrained import HfDetrPreTrainedModel
 from .queries import LearnedQueries
 from .query_selection import SelectedQueries
@@ -21,6 +23,9 @@ from .supervision import PredictionGroup
 from .targets import Targets
 
 logger = logging.get_logger(__name__)
+
+ENCODERS = {"dense": Encoder, "deformable": DeformableEncoder}
+QUERIES = {"none": LearnedQueries, "point": PlacedQueries, "box": PlacedQueries, "selected": SelectedQueries}
 
 
 class HfDetrModel(HfDetrPreTrainedModel):
@@ -32,8 +37,8 @@ class HfDetrModel(HfDetrPreTrainedModel):
     def __init__(self, config: HfDetrConfig):
         super().__init__(config)
         self.backbone = Backbone(config)
-        self.encoder = Encoder(config)
-        self.queries = (SelectedQueries if config.query_reference == "selected" else LearnedQueries)(config)
+        self.encoder = ENCODERS[config.encoder](config)
+        self.queries = QUERIES[config.query_reference](config)
         self.denoising = Denoising(config) if config.denoising != "none" else None
         self.decoder = Decoder(config)
         self.heads = DetectionHeads(config, config.decoder_layers if config.box_refinement == "per_layer" else 1)

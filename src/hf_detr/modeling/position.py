@@ -1,4 +1,4 @@
-"""Position embeddings: of the cells of a feature map, and of reference points and boxes.
+"""Sine embeddings, and the position embedding of feature maps that is made of them.
 
 Shapes: B batch, H and W rows and columns of a map, D embedding width.
 """
@@ -28,16 +28,6 @@ def sine_embedding(coordinates: Tensor, width: int, temperature: float, scale: f
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-3)
 
 
-def sine_reference_embedding(reference_points: Tensor, width: int) -> Tensor:
-    """Sine embedding of points (..., 2) or boxes (..., 4) with `width` features per coordinate.
-
-    The order of the coordinates is y, x, (w, h): y first, to line up with the embedding of the feature maps
-    (Conditional DETR and DAB-DETR, whose temperature is 10000 whatever that of the maps).
-    """
-    order = [1, 0, 2, 3][: reference_points.shape[-1]]
-    return sine_embedding(reference_points[..., order], width, temperature=10000.0)
-
-
 class SinePositionEmbedding(nn.Module):
     """Fixed embedding of map cells by their normalised position among the real (unpadded) cells.
 
@@ -65,29 +55,3 @@ class SinePositionEmbedding(nn.Module):
         columns = (columns + self.offset) / (columns[:, :, -1:] + 1e-6)
         position = sine_embedding(torch.stack([rows, columns], dim=-1), self.width, self.temperature)
         return position.to(feature.dtype).expand(batch, -1, -1, -1)
-
-
-class LearnedPositionEmbedding(nn.Module):
-    """Learned embedding of rows and columns, for maps of at most `max_size` cells a side (facebookresearch/detr)."""
-
-    max_size = 50
-
-    def __init__(self, config: HfDetrConfig):
-        super().__init__()
-        self.row_embedding = nn.Embedding(self.max_size, config.d_model // 2)
-        self.column_embedding = nn.Embedding(self.max_size, config.d_model // 2)
-
-    def forward(self, feature: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, C, H, W) map → (B, H, W, D) embedding; the mask is not used. Raises ValueError for larger maps."""
-        batch, _, height, width = feature.shape
-        if max(height, width) > self.max_size:
-            raise ValueError(
-                f"A learned position embedding covers feature maps of up to {self.max_size} cells a side; this one is "
-                f"{height}x{width}. Use smaller images or position_embedding='sine'."
-            )
-        rows = self.row_embedding.weight[:height, None].expand(-1, width, -1)
-        columns = self.column_embedding.weight[None, :width].expand(height, -1, -1)
-        return torch.cat([columns, rows], dim=-1).expand(batch, -1, -1, -1)
-
-
-POSITION_EMBEDDINGS = {"sine": SinePositionEmbedding, "learned": LearnedPositionEmbedding}

@@ -1,32 +1,17 @@
-"""Where queries start: learned, or placed at learned points or boxes.
+"""What the decoder starts from, and queries that are learned.
 
 Shapes: B batch, Q queries, D width.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor, nn
 
-from .attention import MLP, Memory
+from .attention import Memory
 from .configuration import HfDetrConfig
 from .supervision import PredictionGroup, Predictions
 from .targets import Targets
-
-
-@dataclass
-class TrainingQueries:
-    """Queries that exist in training only, and how they are supervised.
-
-    Attributes:
-        num_queries, num_groups: they form groups of equal size, none of which sees another.
-        supervise: their predictions → the group that they are.
-    """
-
-    num_queries: int
-    num_groups: int
-    supervise: Callable[[Predictions], PredictionGroup]
+from .training_queries import TrainingQueries, group_mask
 
 
 @dataclass
@@ -49,21 +34,10 @@ class Queries:
 
     @property
     def attention_mask(self) -> Tensor | None:
-        """(1, 1, Q, Q), True where a query may attend to another; None where all may.
-
-        Every query sees its own group, and the queries of inference. No one else sees another group: neither the
-        ground truth nor what is absent at inference can leak into the predictions.
-        """
+        """(1, 1, Q, Q), True where a query may attend to another; None where all may."""
         if not self.training:
             return None
-        device, groups, num_groups = self.content.device, [], 0
-        for part in self.training:
-            size = part.num_queries // part.num_groups
-            groups.append(torch.arange(part.num_queries, device=device) // size + num_groups)
-            num_groups += part.num_groups
-        num_own = self.content.shape[1] - sum(part.num_queries for part in self.training)
-        group = torch.cat([*groups, torch.full((num_own,), num_groups, device=device)])
-        return ((group[:, None] == group) | (group == num_groups))[None, None]
+        return group_mask(self.training, self.content.shape[1], self.content.device)
 
     def split(self, predictions: Predictions) -> tuple[Predictions, list[PredictionGroup]]:
         """What the decoder predicted → the predictions of inference, and the groups to supervise beside them."""
@@ -80,7 +54,7 @@ def content_width(config: HfDetrConfig) -> int:
 
 
 class LearnedQueries(nn.Module):
-    """The same queries for every image. Their references are embeddings, or read from the position embedding."""
+    """The same queries for every image."""
 
     def __init__(self, config: HfDetrConfig):
         super().__init__()
@@ -90,22 +64,10 @@ class LearnedQueries(nn.Module):
         self.position = None
         if config.query_position == "learned":
             self.position = nn.Embedding(config.num_queries, config.d_model)
-        self.reference_box = nn.Embedding(config.num_queries, 4) if config.query_reference == "box" else None
-        self.reference_point = None
-        if config.query_reference == "point":
-            # Conditional DETR reads the point with a hidden layer, Deformable DETR without
-            num_layers = 2 if config.cross_attention == "conditional" else 1
-            self.reference_point = MLP(config.d_model, config.d_model, 2, num_layers)
 
     def references(self) -> Tensor | None:
-        """(Q, 2 or 4) references in [0, 1], or None."""
-        if self.reference_box is not None:
-            logits = self.reference_box.weight
-        elif self.reference_point is not None and self.position is not None:
-            logits = self.reference_point(self.position.weight)
-        else:
-            return None
-        return logits.to(torch.promote_types(logits.dtype, torch.float32)).sigmoid()
+        """(Q, 2 or 4) references in [0, 1], or None where queries look from nowhere in particular."""
+        return None
 
     def forward(self, memory: Memory, targets: Targets | None = None) -> Queries:
         """The queries, expanded to the batch of the memory. The targets are not used."""

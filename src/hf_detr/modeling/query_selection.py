@@ -3,13 +3,14 @@
 Shapes: B batch, Q queries, S memory tokens, D width, K classes.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
-from .attention import Memory
 from .boxes import box_cxcywh_to_xyxy, box_iou, planar
 from .configuration import HfDetrConfig
-from .encoder import token_grid
+from .deformable_attention import DeformableMemory
 from .heads import DetectionHeads
 from .position import sine_embedding
 from .queries import Queries, content_width
@@ -54,7 +55,7 @@ class SelectedQueries(nn.Module):
         elif not self.from_token:
             self.content = nn.Embedding(config.num_queries, content_width(config))
 
-    def forward(self, memory: Memory, targets: Targets | None = None) -> Queries:
+    def forward(self, memory: DeformableMemory, targets: Targets | None = None) -> Queries:
         """Select the queries of each image from its memory; given targets, with the group of what was predicted."""
         anchors, usable = self.anchors(memory)
         states = memory.content.masked_fill(~usable, 0.0)
@@ -79,7 +80,9 @@ class SelectedQueries(nn.Module):
 
     def supervise(self, proposals: Predictions, targets: Targets) -> PredictionGroup:
         """The group of the proposals: of all tokens, which only tell objects from background, or of those selected."""
-        return PredictionGroup("enc", proposals, targets.class_agnostic() if self.from_memory else targets)
+        if self.from_memory:  # every object is of the class 0, "any object"
+            targets = replace(targets, class_labels=torch.zeros_like(targets.class_labels))
+        return PredictionGroup("enc", proposals, targets)
 
     @torch.no_grad()
     def select(self, scores: Tensor, states: Tensor, anchors: Tensor, wanted: int) -> Tensor:
@@ -96,7 +99,7 @@ class SelectedQueries(nn.Module):
         order = (rank + len(rank) * repeats).topk(min(wanted, num_tokens), dim=1, largest=False).indices
         return candidates.gather(1, order)
 
-    def anchors(self, memory: Memory) -> tuple[Tensor, Tensor]:
+    def anchors(self, memory: DeformableMemory) -> tuple[Tensor, Tensor]:
         """As `anchor_logits`."""
         return anchor_logits(memory)
 
@@ -114,14 +117,14 @@ class SelectedQueries(nn.Module):
         return content, position
 
 
-def anchor_logits(memory: Memory) -> tuple[Tensor, Tensor]:
+def anchor_logits(memory: DeformableMemory) -> tuple[Tensor, Tensor]:
     """The box that each token proposes before any prediction, of side 0.05·2^level around its cell.
 
     Returns:
         ((B, S, 4) cxcywh boxes in logit space, +inf for padded tokens and those too close to the border to be moved;
         (B, S, 1) True for the others).
     """
-    grid = token_grid(memory)
+    grid = memory.grid
     sides = [
         torch.full((height * width, 2), 0.05 * 2.0**level, dtype=grid.dtype, device=grid.device)
         for level, (height, width) in enumerate(memory.spatial_shapes)
