@@ -15,6 +15,8 @@ from .files import read_json
 
 LOADED_TYPES = ("hf_detr", *TRANSFORMERS_MODEL_TYPES)
 """The values of `model_type` in configurations that can be loaded: ours, and the types that are converted."""
+_CLASS_ROWS = ("class_head", "label_embedding")
+"""Parts of the names of weights that have a row for each class."""
 MOST_SAID = 300
 """The most characters of the reason that an error repeats. Some libraries explain over many lines."""
 
@@ -75,6 +77,23 @@ def one_line(error: Exception, model: str) -> str:
         return said
     kind = "" if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: "
     return f"{model} cannot be loaded as a model: {kind}{said}"
+
+
+def check_shapes(model: str | Path, found: dict[str, Any]) -> None:
+    """Check that weights were passed over for their shape only where it depends on the number of classes.
+
+    Args:
+        model: the model folder, or the repository on the Hub.
+        found: what `from_pretrained(..., output_loading_info=True)` says of the weights.
+
+    Raises:
+        ValueError: other weights have another shape than the configuration asks for; they are named.
+    """
+    wrong = sorted(entry for entry in found["mismatched_keys"] if not any(part in entry[0] for part in _CLASS_ROWS))
+    if wrong:
+        named = ", ".join(f"{key} {tuple(saved)} in place of {tuple(wanted)}" for key, saved, wanted in wrong[:3])
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(f"{model}: weights have other shapes than the configuration asks for: {named}{more}")
 
 
 def check_complete(model: str | Path, found: dict[str, Any]) -> None:

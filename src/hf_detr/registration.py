@@ -24,7 +24,7 @@ _BUILT_FROM_TABLES = tuple(f"{_AUTO}.{kind}_auto" for kind in ("configuration", 
 
 def register(package: ModuleType) -> None:
     """Register the classes of `package`, which gives them as attributes, on demand."""
-    FOREIGN.translate_config, FOREIGN.load = translate_foreign_config, load_foreign_weights
+    FOREIGN.translate_config, FOREIGN.load = translate_foreign_config, load_converted
     register_post_import_hook(keep_freed_memory, f"{package.__name__}.processing.image_processing")
     register_post_import_hook(tell_sahi_of_sigmoids, "sahi.models.huggingface")
     if any(name in sys.modules for name in _BUILT_FROM_TABLES):
@@ -40,11 +40,12 @@ def translate_foreign_config(written: dict[str, Any], overrides: dict[str, Any])
     return translate_config(written, overrides)
 
 
-def load_foreign_weights(*args: Any, **kwargs: Any) -> Any:
+def load_converted(*args: Any, **kwargs: Any) -> Any | None:
     """Load weights by `hf_detr.conversion`, which is loaded when it is first used."""
-    from .conversion import load_foreign
+    from .conversion import load_foreign, load_other_classes
 
-    return load_foreign(*args, **kwargs)
+    loaded = load_other_classes(*args, **kwargs)
+    return load_foreign(*args, **kwargs) if loaded is None else loaded
 
 
 def register_names(package: ModuleType) -> None:

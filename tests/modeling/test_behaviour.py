@@ -178,7 +178,7 @@ def test_number_of_frozen_stages():
 
 def test_frozen_batch_norm_does_not_move():
     for freeze, moves in ((True, False), (False, True)):
-        model = tiny_model("detr-resnet-50", freeze_batch_norm=freeze).train()
+        model = tiny_model("detr-resnet-50", freeze_batch_norm=freeze, frozen_stages=-1).train()
         before = model.model.backbone.body.bn1.running_mean.clone()
         model(images(2))
         assert torch.equal(model.model.backbone.body.bn1.running_mean, before) is not moves

@@ -3,6 +3,7 @@
 The functions take an `HfDetrConfig`, which calls them when it is made.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -94,8 +95,13 @@ def _rules_of_training(config: Any) -> tuple[tuple[object, str], ...]:
     )
 
 
-def check_labels(id2label: dict[Any, str]) -> None:
-    """Raise ValueError when the keys are not the numbers from 0 on; JSON has them as text."""
+def check_labels(id2label: Any) -> None:
+    """Raise ValueError when `id2label` is no dict or its keys are not the numbers from 0 on; JSON has them as text."""
+    if not isinstance(id2label, Mapping):
+        raise ValueError(
+            f"HfDetrConfig: id2label={id2label!r} is of type {type(id2label).__name__}; a dict from each label to the "
+            "name of its class was expected, such as {0: 'cat', 1: 'dog'}."
+        )
     try:
         numbers = {int(key): name for key, name in id2label.items()}
     except (TypeError, ValueError):

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from .boxes import box_cxcywh_to_xyxy, box_xyxy_to_cxcywh, inverse_sigmoid
-from .class_rows import Rows, take_rows
 from .configuration import HfDetrConfig
 from .queries import Queries, content_width
 from .supervision import PredictionGroup, Predictions
@@ -85,12 +84,6 @@ class Denoising(nn.Module):
         num_groups = self.num_groups(targets.valid.shape[1])
         noise = draw_noise(targets, num_groups * (1 + self.contrastive), self.num_labels)
         return self.extend(queries, targets, noise, num_groups)
-
-    def move_classes(self, rows: Rows) -> None:
-        """Give each class the embedding that it had, or a new one; "unknown" stays the last."""
-        new = nn.Embedding(len(rows) + 1, self.label_embedding.embedding_dim)
-        self.label_embedding = take_rows(new, self.label_embedding, [*rows, self.num_labels])
-        self.num_labels = len(rows)
 
     def num_groups(self, objects: int) -> int:
         """Contrastive groups get fewer the more objects there are, to keep the number of queries near its aim."""

@@ -1,4 +1,4 @@
-"""The door to checkpoints in other layouts than ours.
+"""The door to the converters of checkpoints: those in other layouts than ours, and those of other classes.
 
 The package opens it (`hf_detr.registration`). Where these files travel with the weights of a model there are no
 converters beside them, and it stays closed.
@@ -11,13 +11,13 @@ from typing import Any
 
 @dataclass
 class Foreign:
-    """What the package knows about other layouts; None where it is not there.
+    """The converters of the package; None where it is not there.
 
     Attributes:
         translate_config: fields of a configuration as they were written, and what the caller sets besides → the fields
             of `HfDetrConfig`.
         load: class of the model, folder or repository, and arguments of `from_pretrained` → what `from_pretrained`
-            returns, or None where the weights are in our layout.
+            returns, or None where nothing has to be converted.
     """
 
     translate_config: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None

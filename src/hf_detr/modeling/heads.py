@@ -11,7 +11,6 @@ from transformers import initialization as init
 
 from .attention import MLP
 from .boxes import inverse_sigmoid
-from .class_rows import Rows, take_rows
 from .configuration import HfDetrConfig
 
 
@@ -52,21 +51,6 @@ class DetectionHeads(nn.Module):
         """The bias of a class head, where classes have a prior."""
         if self.sigmoid_classes:
             init.constant_(head.bias, -math.log((1 - 0.01) / 0.01))
-
-    def move_classes(self, rows: Rows) -> None:
-        """Give each class the row that it had, or a new one; "no object" stays the last."""
-        saved = [head for head in self.class_head if isinstance(head, nn.Linear)]
-        num_saved = saved[0].out_features - (not self.sigmoid_classes)
-        if self.class_agnostic:  # rows mean the same whatever the classes
-            rows = [label if label < num_saved else None for label in range(len(rows))]
-        if not self.sigmoid_classes:
-            rows = [*rows, num_saved]
-        for index, old in enumerate(saved):
-            new = nn.Linear(old.in_features, len(rows))
-            init.xavier_uniform_(new.weight)
-            init.zeros_(new.bias)
-            self.initialise_classes(new)
-            self.class_head[index] = take_rows(new, old, rows)
 
     def logits(self, layer_index: int, states: Tensor) -> Tensor:
         """(B, Q, D) → (B, Q, K)."""

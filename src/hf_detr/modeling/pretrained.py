@@ -1,27 +1,22 @@
 """What all models share: loading, saving, initialisation."""
 
 import os
-from collections.abc import Callable, Collection
-from copy import deepcopy
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal, Protocol, Self, overload, runtime_checkable
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import logging
 
 from .backbone import Backbone
-from .class_rows import HasClassRows, class_names, describe, rows_by_name
 from .configuration import HfDetrConfig
 from .foreign import FOREIGN
 
 logger = logging.get_logger(__name__)
-
-# Arguments of `from_pretrained` that say where files are found.
-_HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 _BATCH_NORM_STARTS = {
@@ -130,23 +125,19 @@ class HfDetrPreTrainedModel(PreTrainedModel):
     ) -> Any:
         """Load a model of ours, or a repository of transformers' own DETR models, converted on the fly.
 
-        With another `id2label` than the checkpoint's, classes are matched by name: each takes its row of the class
-        heads along, new ones start new, and a line says which. Without names on either side (`num_labels` alone, or
-        names such as "LABEL_0") nothing is moved; another number of classes then needs `ignore_mismatched_sizes=True`.
+        With another `id2label` than the checkpoint's, the installed package matches classes by name: each takes its
+        row of the class heads along, new ones start new, and a line says which. Without names on either side
+        (`num_labels` alone, or names such as "LABEL_0") nothing is moved. Another number of classes then needs
+        `ignore_mismatched_sizes=True`.
 
         Args:
             pretrained_model_name_or_path: a local folder or a repository on the Hub.
             kwargs: as in `PreTrainedModel.from_pretrained`.
 
         Raises:
-            ValueError: when a foreign checkpoint has keys that are left over or missing; all are listed.
+            ValueError: when a foreign checkpoint has keys that are left over or missing, all of which are listed; or
+                when `id2label` does not name the labels from 0 on.
         """
-        saved, wanted, kwargs = _class_change(pretrained_model_name_or_path, kwargs)
-        if saved is not None and wanted is not None:
-            with_info = kwargs.pop("output_loading_info", False)
-            model, info = cls.from_pretrained(pretrained_model_name_or_path, *args, **kwargs, output_loading_info=True)
-            model.adapt_classes(saved, wanted, info["mismatched_keys"])
-            return (model, info) if with_info else model
         if FOREIGN.load is not None and pretrained_model_name_or_path is not None:
             converted = FOREIGN.load(cls, pretrained_model_name_or_path, *args, **kwargs)
             if converted is not None:
@@ -157,54 +148,6 @@ class HfDetrPreTrainedModel(PreTrainedModel):
             if isinstance(module, Backbone):
                 module.freeze()  # loading replaces the parameters, and with them what is trained
         return loaded
-
-    def adapt_classes(self, saved: list[str], wanted: list[str], mismatched: Collection = ()) -> None:
-        """Move the rows of the class heads from the saved classes to the wanted ones, by name, and say so in a line.
-
-        `mismatched` are the weights that the checkpoint has in another size: where a class head is one of them, it was
-        not loaded, and no class is kept.
-        """
-        is_lost = any("class_head" in str(key) for key in mismatched)
-        rows = [None] * len(wanted) if is_lost else rows_by_name(saved, wanted)
-        for module in list(self.modules()):
-            if isinstance(module, HasClassRows):
-                module.move_classes(rows)
-        self.config.id2label = dict(enumerate(wanted))
-        self.config.label2id = {name: label for label, name in enumerate(wanted)}
-        logger.warning(describe(saved, wanted, rows))
-
-
-def _class_change(
-    name_or_path: str | os.PathLike | None, kwargs: dict[str, Any]
-) -> tuple[list[str] | None, list[str] | None, dict[str, Any]]:
-    """The class names of a checkpoint, those that are wanted instead, and arguments that load it with its own.
-
-    The wanted names are None, and the arguments as given, where no names are to be matched.
-    """
-    unchanged = None, None, kwargs
-    config, id2label = kwargs.get("config"), kwargs.get("id2label")
-    if isinstance(config, str | os.PathLike):
-        config = HfDetrConfig.from_pretrained(config)
-    if config is not None:
-        id2label = config.id2label
-    wanted = class_names(id2label)
-    if name_or_path is None or id2label is None or wanted is None or "state_dict" in kwargs:
-        return unchanged
-    HfDetrConfig(id2label=dict(id2label))  # refuses keys that are no labels
-    try:
-        hub = {name: kwargs[name] for name in _HUB_ARGUMENTS if name in kwargs}
-        saved = class_names(PreTrainedConfig.get_config_dict(name_or_path, **hub)[0].get("id2label"))
-    except OSError:  # a folder with an adapter only, or none: loading says what is wrong
-        return unchanged
-    if saved is None or saved == wanted:
-        return unchanged
-    kwargs = {name: value for name, value in kwargs.items() if name != "num_labels"}
-    classes = {"id2label": dict(enumerate(saved)), "label2id": {name: label for label, name in enumerate(saved)}}
-    if config is None:
-        return saved, wanted, kwargs | classes
-    config = deepcopy(config)
-    config.id2label, config.label2id = classes["id2label"], classes["label2id"]
-    return saved, wanted, kwargs | {"config": config}
 
 
 def init_batch_norm(module: nn.Module) -> None:

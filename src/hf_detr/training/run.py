@@ -19,7 +19,7 @@ from hf_detr.data import (
     load_streaming_data,
     undecoded,
 )
-from hf_detr.loading import check_complete, clear_loading_errors
+from hf_detr.loading import check_complete, check_shapes, clear_loading_errors
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.processing.image_processing import HfDetrImageProcessor
@@ -149,6 +149,7 @@ def build_model(
             )
             resizing: dict[str, Any] = {"size": size} if size else {}
             image_processor = HfDetrImageProcessor.from_pretrained(options.model, **resizing)
+        check_shapes(options.model, found)
         if not changes:  # with other fields the model may lack weights that it needs
             check_complete(options.model, found)
         return model, image_processor

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import images, labels, tiny_config, tiny_model
 from torch import Tensor
 from transformers import AutoModelForObjectDetection
 
 from hf_detr import HfDetrConfig, HfDetrForObjectDetection, HfDetrModel
-from hf_detr.modeling.class_rows import class_names, describe, rows_by_name
+from hf_detr.conversion.class_rows import class_names, describe, rows_by_name
+from modeling.tiny import images, labels, tiny_config, tiny_model
 
 SAVED = {0: "red", 1: "cell", 2: "blue"}
 WANTED = {0: "green", 1: "blue", 2: "red"}
@@ -98,6 +98,27 @@ def test_fewer_and_more_classes_train_and_save(saved, tmp_path: Path):
             assert torch.equal(again.state_dict()[name], value), name
 
 
+def test_the_line_is_said_on_the_first_rank_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    tiny_model("detr-resnet-50", id2label=SAVED).save_pretrained(tmp_path)
+    monkeypatch.setenv("RANK", "1")
+    load_by_keyword(tmp_path, WANTED)
+    assert "Class head" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"), [({0: "blue", 1: "red"}, {"blue": 9, "red": 4}), (WANTED, None), (SAVED, "as saved")]
+)
+def test_category_ids_follow_the_classes(wanted: dict[int, str], expected: Any, tmp_path: Path):
+    ids = {"red": 4, "cell": 7, "blue": 9}
+    tiny_model("detr-resnet-50", id2label=SAVED, category_ids=ids).save_pretrained(tmp_path)
+    loaded = load_by_keyword(tmp_path, wanted)
+    assert loaded.config.category_ids == (ids if expected == "as saved" else expected)
+    given = {name: number for number, name in enumerate(WANTED.values(), start=5)}
+    assert load_by_keyword(tmp_path, WANTED, category_ids=given).config.category_ids == given
+
+
 def test_new_classes_start_as_those_of_a_new_model(tmp_path: Path):
     tiny_model("dino-resnet-50-4scale", id2label=SAVED).save_pretrained(tmp_path)
     fresh = HfDetrForObjectDetection(tiny_config("dino-resnet-50-4scale", id2label=WANTED))
@@ -180,9 +201,12 @@ def test_the_line_is_short():
         ({"0": "a", "2": "b"}, r"keys of id2label are '0', '2'"),
         ({-1: "a", 0: "b"}, r"keys of id2label are -1, 0"),
         ({}, "there is no class"),
+        (["a", "b"], r"id2label=\['a', 'b'\] is of type list; a dict from each label"),
+        ("cat", "id2label='cat' is of type str; a dict from each label"),
+        (3, "id2label=3 is of type int; a dict from each label"),
     ],
 )
-def test_keys_of_id2label_are_the_labels(id2label: dict, expected: str, tmp_path: Path):
+def test_keys_of_id2label_are_the_labels(id2label: Any, expected: str, tmp_path: Path):
     with pytest.raises(ValueError, match=expected):
         HfDetrConfig(id2label=id2label)
     tiny_model("detr-resnet-50", id2label=SAVED).save_pretrained(tmp_path)
