@@ -5,15 +5,22 @@ from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
 from typer.testing import CliRunner
 
 from hf_detr import HfDetrConfig
 from hf_detr.cli import app
+from hf_detr.data import detection_features
 from hf_detr.training.options import RunOptions
 from hf_detr.training.run import build_model
 from hf_detr.training.settings import check_settings, parse_settings
 
 TINY = {"d_model": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_layers": 1}
+
+
+def data_of(names: list[str]) -> Dataset:
+    """A data set with these classes and no image."""
+    return Dataset.from_list([], features=detection_features(names))
 
 
 def test_values_are_json_or_text():
@@ -61,27 +68,29 @@ def test_a_configuration_that_would_not_do_is_refused(fields: dict[str, Any], me
 
 def test_a_model_is_built_and_loaded_with_the_fields(tmp_path: Path):
     fields = {**TINY, "classification": "varifocal"}
-    built, processor = build_model(RunOptions(data="", output=tmp_path, config_overrides=fields), ["a", "b"])
+    built, processor = build_model(RunOptions(data="", output=tmp_path, config_overrides=fields), data_of(["a", "b"]))
     assert (built.config.d_model, built.config.classification, built.config.id2label[1]) == (32, "varifocal", "b")
     assert processor.classification == "sigmoid"
     built.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)
     options = RunOptions(data="", output=tmp_path, model=str(tmp_path), config_overrides={"dropout": 0.3})
-    loaded, _ = build_model(options, ["a", "b"])
+    loaded, _ = build_model(options, data_of(["a", "b"]))
     assert (loaded.config.dropout, loaded.config.classification) == (0.3, "varifocal")
     wrong = RunOptions(data="", output=tmp_path, model=str(tmp_path), config_overrides={"dropot": 0.3})
     with pytest.raises(ValueError, match=r"no field 'dropot'.*dropout"):
-        build_model(wrong, ["a", "b"])
+        build_model(wrong, data_of(["a", "b"]))
 
 
 def test_fine_tuning_keeps_the_rows_of_classes_by_name(tmp_path: Path):
     """As `hf-detr train --model` builds it, for data with other classes in another order."""
     built, processor = build_model(
-        RunOptions(data="", output=tmp_path, config_overrides=TINY), ["red", "cell", "blue"]
+        RunOptions(data="", output=tmp_path, config_overrides=TINY), data_of(["red", "cell", "blue"])
     )
     for part in (built, processor):
         part.save_pretrained(tmp_path)
-    loaded, _ = build_model(RunOptions(data="", output=tmp_path, model=str(tmp_path)), ["blue", "green", "red", "a"])
+    loaded, _ = build_model(
+        RunOptions(data="", output=tmp_path, model=str(tmp_path)), data_of(["blue", "green", "red", "a"])
+    )
     before, after = (model.model.heads.class_head[0].weight for model in (built, loaded))
     assert torch.equal(after[[0, 2]], before[[2, 0]])
     assert not torch.isin(after[[1, 3]], before).any()

@@ -59,7 +59,7 @@ class MLP(nn.Module):
 
     @property
     def last(self) -> nn.Linear:
-        """The layer whose output is that of all."""
+        """The layer that computes the output."""
         layer = self.layers[-1]
         assert isinstance(layer, nn.Linear)
         return layer

@@ -3,7 +3,7 @@
 Shapes: B batch, C channels, H and W rows and columns of a map, D transformer width.
 """
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,7 @@ from transformers import initialization as init
 from .configuration import HfDetrConfig
 from .learned_position import LearnedPositionEmbedding
 from .position import SinePositionEmbedding
-from .timm_body import create_body
-
-if TYPE_CHECKING:
-    from timm.models import FeatureInfo
+from .timm_body import create_body, feature_info, freeze_stages, is_frozen
 
 POSITION_EMBEDDINGS = {"sine": SinePositionEmbedding, "learned": LearnedPositionEmbedding}
 
@@ -61,22 +58,10 @@ class Backbone(nn.Module):
     def freeze(self) -> None:
         """Stop training the stem and the first `frozen_stages` stages (-1: train everything).
 
-        timm registers parameters in the order of the computation, so all before the first trained stage are frozen.
-
         Raises:
             ValueError: when the backbone has fewer stages.
         """
-        if self.frozen_stages < 0:
-            return
-        stages = [info["module"] for info in feature_info(self.body).info if info["reduction"] > 2]
-        if self.frozen_stages > len(stages):
-            raise ValueError(f"frozen_stages={self.frozen_stages}: this backbone has {len(stages)} stages.")
-        # timm joins the names of nested modules by "." or "_", depending on how it cuts the model
-        trained = [f"{name}." for stage in stages[self.frozen_stages :] for name in (stage, stage.replace(".", "_"))]
-        for name, parameter in self.body.named_parameters():
-            if any(stage in name for stage in trained):
-                return
-            parameter.requires_grad_(False)
+        freeze_stages(self.body, self.frozen_stages)
 
     def train(self, mode: bool = True) -> "Backbone":
         """Set the mode of all parts, except that a batch norm whose parameters are not trained keeps its statistics.
@@ -132,26 +117,6 @@ class Backbone(nn.Module):
             mask = resize_mask(pixel_mask, content)
             features.append(FeatureMap(content, mask, self.position_embedding(content, mask)))
         return features, raw_maps
-
-
-def feature_info(body: nn.Module) -> "FeatureInfo":
-    """Return what timm tells about the maps of a feature extractor.
-
-    Raises:
-        ValueError: the module is no feature extractor of timm.
-    """
-    from timm.models import FeatureInfo
-
-    info = body.feature_info
-    if not isinstance(info, FeatureInfo):
-        raise ValueError(f"{type(body).__name__} does not say which maps it gives.")
-    return info
-
-
-def is_frozen(module: nn.Module) -> bool:
-    """Return whether a module has parameters of its own and none of them is trained."""
-    parameters = list(module.parameters(recurse=False))
-    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
 
 
 def build_projections(config: HfDetrConfig, channels: list[int]) -> nn.ModuleList:

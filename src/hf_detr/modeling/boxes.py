@@ -29,7 +29,8 @@ def box_area(boxes_xyxy: Tensor) -> Tensor:
 def box_iou(boxes1_xyxy: Tensor, boxes2_xyxy: Tensor) -> tuple[Tensor, Tensor]:
     """Element-wise intersection over union of two broadcastable sets of xyxy boxes.
 
-    Coordinate by coordinate, which is several times faster where those of all boxes lie side by side (`planar`).
+    Each coordinate is computed on its own, which is several times faster where the coordinates of all boxes lie side
+    by side (`planar`).
 
     Returns:
         (iou, union area), each of the broadcast shape without the last dimension. Two empty boxes have IoU 0.

@@ -3,7 +3,7 @@
 All classification losses are a weighted cross-entropy. Almost all logits belong to no object:
 their target is 0 and their weight a power of the probability p, so one function serves all losses (`background`). What
 is left to a row of `SIGMOID_LOSSES` is the target and the weight at the few logits that belong to an object. Gradients
-are those of the equations, weights included.
+pass through the weights as well.
 
 Shapes: L layers, B batch, Q queries, T objects (padded), K classes.
 """
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from .boxes import box_cxcywh_to_xyxy, box_iou
 from .configuration import HfDetrConfig
 from .supervision import MatchedGroup
 
@@ -30,7 +31,7 @@ def focal(probability: Tensor, quality: Quality, alpha: float) -> tuple[Tensor, 
 def varifocal(probability: Tensor, quality: Quality, alpha: float) -> tuple[Tensor, Tensor]:
     """VarifocalNet (Zhang et al. 2021): target and weight q; like the background where q = 0.
 
-    The paper's alpha, 0.75, is the complement of that of the focal loss.
+    The paper's alpha, 0.75, is 1 - alpha here, as this alpha is the one of the focal loss.
     """
     target = quality()
     return target, torch.where(target > 0, target, (1 - alpha) * probability**2)
@@ -119,6 +120,19 @@ class BackgroundSum(torch.autograd.Function):
         return gradient[:, None, None] * slopes, None, None
 
 
+def qualities(group: MatchedGroup) -> Tensor:
+    """(L, B, T) IoU of each object with the predicted box, without a gradient; 0 where not matched."""
+    corners = box_cxcywh_to_xyxy(group.matched_boxes.detach()), box_cxcywh_to_xyxy(group.wanted_boxes)
+    return box_iou(*corners)[0].where(group.matched, 0.0)
+
+
+def matched_logits(group: MatchedGroup) -> Tensor:
+    """(L, B, T) logit of each object's class at its query; meaningless where not matched."""
+    _, _, num_queries, num_classes = group.predictions.logits.shape
+    index = group.slots.clamp(max=num_queries - 1) * num_classes + group.targets.class_labels
+    return group.predictions.logits.flatten(2).gather(2, index)
+
+
 def sigmoid_loss(group: MatchedGroup, config: HfDetrConfig) -> Tensor:
     """(L,) weighted binary cross-entropy, summed over queries and classes, per object."""
     kind = SIGMOID_LOSSES[config.classification]
@@ -128,12 +142,8 @@ def sigmoid_loss(group: MatchedGroup, config: HfDetrConfig) -> Tensor:
         supervised = supervised.repeat(layers, 1)
     elsewhere = BackgroundSum.apply(group.predictions.logits.flatten(0, 1), kind.gamma, supervised)
 
-    logits = group.matched_logits()
-
-    def quality() -> Tensor:
-        return group.qualities().where(group.matched, 0.0)
-
-    target, weight = kind.at_objects(logits.sigmoid(), quality, config.focal_alpha)
+    logits = matched_logits(group)
+    target, weight = kind.at_objects(logits.sigmoid(), lambda: qualities(group), config.focal_alpha)
     found = weight * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     # where, not a product: a padded slot may hold a NaN
     at_objects = torch.where(group.matched, found - scale * background(logits, kind.gamma), 0.0)

@@ -1,33 +1,14 @@
 """The choices that make a model: one config class describes every member of the DETR family."""
 
-import difflib
 import os
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
-from .configuration_rules import check_labels, reject_impossible
+from .configuration_rules import check_labels, reject_impossible, reject_unknown
 from .foreign import FOREIGN
 from .presets import get_preset
-
-# What PreTrainedConfig itself accepts beyond its declared fields.
-_INHERITED_KEYWORDS = {
-    "_commit_hash",
-    "_experts_implementation_internal",
-    "_attn_implementation_internal",
-    "attn_implementation",
-    "auto_map",
-    "experts_implementation",
-    "model_type",
-    "name_or_path",
-    "num_labels",
-    "output_attentions",
-    "torch_dtype",
-    "transformers_version",
-    "use_cache",  # written by every Trainer
-    "use_return_dict",
-}
 
 
 @strict
@@ -76,8 +57,8 @@ class HfDetrConfig(PreTrainedConfig):
         class_cost, bbox_cost, giou_cost: weights of the matching cost.
         class_loss_coefficient, bbox_loss_coefficient, giou_loss_coefficient: weights of the losses.
         eos_coefficient: class weight of "no object" (softmax).
-        focal_alpha: balance of the focal loss (its gamma is 2): the weight of objects, the complement is that of all
-            else. Varifocal loss takes only the complement.
+        focal_alpha: balance of the focal loss (its gamma is 2): objects weigh focal_alpha, all else 1 - focal_alpha.
+            Varifocal loss takes only the second.
         auxiliary_loss: supervise every decoder layer, not only the last.
         learning_rate_multipliers: published learning-rate factors, by substring of the parameter name.
         category_ids: the id that the data set gives each class, by the name of the class. Detections are written with
@@ -162,7 +143,7 @@ class HfDetrConfig(PreTrainedConfig):
     category_ids: dict[str, int | str] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        self._reject_unknown(kwargs)
+        reject_unknown(kwargs, {*self.__dataclass_fields__, *self.attribute_map})
         if self._auto_class is None:  # not a copy that travels with its weights: saving does not copy the code
             kwargs.pop("auto_map", None)
         if self.learning_rate_multipliers is None:
@@ -199,17 +180,8 @@ class HfDetrConfig(PreTrainedConfig):
     def get_config_dict(
         cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The fields of a saved configuration; those of transformers' own DETR models are translated to ours."""
+        """The fields of a saved configuration. Fields of transformers' own DETR models are translated to ours."""
         fields, unused = super().get_config_dict(pretrained_model_name_or_path, **kwargs)
         if FOREIGN.translate_config is not None:
             fields = FOREIGN.translate_config(fields, kwargs)
         return fields, unused
-
-    def _reject_unknown(self, keywords: dict[str, Any]) -> None:
-        known = set(self.__dataclass_fields__) | set(self.attribute_map)
-        for key in keywords:
-            if key in _INHERITED_KEYWORDS or key in known:
-                continue
-            nearest = difflib.get_close_matches(key, known, n=3)
-            hint = f" Did you mean {' or '.join(nearest)}?" if nearest else ""
-            raise ValueError(f"HfDetrConfig has no field '{key}' (given {key}={keywords[key]!r}).{hint}")

@@ -51,6 +51,17 @@ def draw_noise(targets: Targets, copies: int, num_labels: int) -> Noise:
     )
 
 
+def repeat(targets: Targets, times: int) -> Targets:
+    """Every object `times` times: (B, times·T)."""
+    return Targets(
+        targets.class_labels.repeat(1, times),
+        targets.boxes.repeat(1, times, 1),
+        targets.valid.repeat(1, times),
+        [count * times for count in targets.counts],
+        targets.image_ids,
+    )
+
+
 class Denoising(nn.Module):
     """Puts denoising queries before the matching queries.
 
@@ -130,7 +141,7 @@ class Denoising(nn.Module):
         """
         batch, objects = targets.valid.shape
         copies = 1 + self.contrastive
-        repeated = targets.repeat(num_groups)
+        repeated = repeat(targets, num_groups)
         groups = torch.arange(num_groups, device=targets.boxes.device)[:, None] * (objects * copies)
         query_index = (groups + torch.arange(objects, device=groups.device)).flatten().expand(1, batch, -1)
         matches = Matches(query_index, repeated.valid[None])

@@ -47,7 +47,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
             pixel_mask: (B, height, width), 1 on real pixels; None when no image is padded.
             labels: per image `class_labels` (T,) int64 and `boxes` (T, 4) normalised cxcywh; T may be 0.
             num_boxes: what the losses are divided by; by default the objects of this batch, averaged over the ranks.
-                Give that of a whole optimiser step when accumulating gradients.
+                Give the number of a whole optimiser step when gradients are accumulated.
             num_images: the images that `num_boxes` was counted over; a softmax needs both to normalise its loss.
             output_attentions, output_hidden_states: as in `HfDetrModel`.
 

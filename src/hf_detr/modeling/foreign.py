@@ -1,4 +1,4 @@
-"""The door to the converters of checkpoints: those in other layouts than ours, and those of other classes.
+"""The door to the converters of checkpoints: checkpoints in other layouts than ours, or of other classes.
 
 The package opens it (`hf_detr.registration`). Where these files travel with the weights of a model there are no
 converters beside them, and it stays closed.

@@ -28,8 +28,8 @@ def class_loss(group: MatchedGroup, config: HfDetrConfig) -> Tensor:
 def cross_entropy(group: MatchedGroup, config: HfDetrConfig) -> Tensor:
     """(L,) weighted mean over all queries of a softmax's cross-entropy, "no object" counting `eos_coefficient`.
 
-    The queries are those of this batch or, so that batches can share a mean, of `num_images` images with
-    `num_boxes` matched objects.
+    The mean is over the queries of this batch or, so that batches can share a mean, over the queries of `num_images`
+    images with `num_boxes` matched objects.
     """
     logits = group.predictions.logits
     no_object = logits.shape[-1] - 1
@@ -91,8 +91,8 @@ TERMS = {
     "loss_ce": Term(class_loss, "class_loss_coefficient"),
     "loss_bbox": Term(box_distance, "bbox_loss_coefficient"),
     "loss_giou": Term(box_overlap, "giou_loss_coefficient"),
-    # the number of other queries than one to one says nothing
-    "cardinality_error": Term(cardinality_error, None, needs=lambda group: group.is_one_to_one),
+    # where matches are given, the number of queries that answer says nothing
+    "cardinality_error": Term(cardinality_error, None, needs=lambda group: group.matching is None),
 }
 
 
@@ -123,7 +123,7 @@ class Criterion:
         """Compute all terms.
 
         Args:
-            groups: predictions and what they should have been; those of inference first.
+            groups: predictions and what they should have been; the predictions of inference come first.
             num_boxes: the number of objects that all terms but the softmax's are divided by.
             num_images: the images that `num_boxes` was counted over; None for this batch.
         """
@@ -143,11 +143,9 @@ class Criterion:
     def match(
         self, group: PredictionGroup, num_boxes: Tensor | float, num_images: Tensor | float | None = None
     ) -> MatchedGroup:
-        """The group with its matches: its own, or those of the least cost."""
-        predictions, targets, copies = group.predictions.in_full_precision(), group.targets, group.copies
-        if isinstance(group.matching, int):
-            matches = self.matcher(predictions.logits, predictions.boxes, targets, group.matching)
-            targets, copies = targets.repeat(group.matching), copies * group.matching
-        else:
-            matches = group.matching
-        return MatchedGroup(predictions, targets, matches, num_boxes * copies, num_images, group.supervised)
+        """The group with its own matches, or with the matches of the least cost."""
+        predictions, matches = group.predictions.in_full_precision(), group.matching
+        if matches is None:
+            matches = self.matcher(predictions.logits, predictions.boxes, group.targets)
+        num_boxes = num_boxes * group.copies
+        return MatchedGroup(predictions, group.targets, matches, num_boxes, num_images, group.supervised)

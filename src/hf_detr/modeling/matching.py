@@ -35,31 +35,24 @@ class HungarianMatcher:
         self.focal_alpha = config.focal_alpha
 
     @torch.no_grad()
-    def __call__(self, logits: Tensor, boxes: Tensor, targets: Targets, repeats: int = 1) -> Matches:
+    def __call__(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Matches:
         """Match every layer and image.
 
         Args:
             logits: (L, B, Q, K).
             boxes: (L, B, Q, 4) normalised cxcywh.
             targets: the objects.
-            repeats: how many queries each object is matched to; the matches are those of `targets.repeat(repeats)`.
         """
         # the only copy to the host; the assignment works on objects × queries
         host = self.costs(logits, boxes, targets).cpu().numpy()
         host = self._guard(host, targets)
-        layers, batch, slots = host.shape[:-1]
-        query_index = np.zeros((layers, batch, repeats, slots), dtype=np.int64)
-        matched = np.zeros(query_index.shape, dtype=bool)
-        for layer, image in np.ndindex(layers, batch):
-            count = targets.counts[image]
-            rows, queries = linear_sum_assignment(np.tile(host[layer, image, :count], (repeats, 1)))
-            repeat, slot = divmod(rows, max(count, 1))
-            query_index[layer, image, repeat, slot] = queries
-            matched[layer, image, repeat, slot] = True
-        rows_of_all, found = (
-            torch.from_numpy(values.reshape(layers, batch, -1)).to(logits.device) for values in (query_index, matched)
-        )
-        return Matches(rows_of_all, found)
+        query_index = np.zeros(host.shape[:-1], dtype=np.int64)
+        matched = np.zeros(host.shape[:-1], dtype=bool)
+        for layer, image in np.ndindex(host.shape[:2]):
+            objects, queries = linear_sum_assignment(host[layer, image, : targets.counts[image]])
+            query_index[layer, image, objects] = queries
+            matched[layer, image, objects] = True
+        return Matches(*(torch.from_numpy(values).to(logits.device) for values in (query_index, matched)))
 
     def costs(self, logits: Tensor, boxes: Tensor, targets: Targets) -> Tensor:
         """(L, B, T, Q) cost of matching each object with each query of its own image.

@@ -12,7 +12,6 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from .boxes import box_cxcywh_to_xyxy, box_iou
 from .targets import Matches, Targets
 
 
@@ -49,7 +48,7 @@ class PredictionGroup:
         name: of the group in the names of its loss terms; empty for the queries that exist at inference too.
         predictions: of one layer or of several.
         targets: the objects that should be found.
-        matching: how many queries each object is matched to, by the least cost; or the matches themselves.
+        matching: the matches, where they are known; None where the criterion finds them, by the least cost.
         copies: how often `targets` hold each object of the images. The terms are divided by as many objects more.
         supervised: (B, Q), False for queries whose class does not count, or None where all count.
         weight: factor of all terms of the group in the sum.
@@ -58,7 +57,7 @@ class PredictionGroup:
     name: str
     predictions: Predictions
     targets: Targets
-    matching: Matches | int = 1
+    matching: Matches | None = None
     copies: int = 1
     supervised: Tensor | None = None
     weight: float = 1.0
@@ -69,11 +68,6 @@ class PredictionGroup:
         name = f"_{self.name}" if self.name else ""
         return [f"{name}_{layer}" for layer in range(len(self.predictions.logits) - 1)] + [name]
 
-    @property
-    def is_one_to_one(self) -> bool:
-        """Whether each object is to be answered once, by a query that is found for it."""
-        return self.matching == 1
-
 
 @dataclass
 class MatchedGroup:
@@ -81,10 +75,10 @@ class MatchedGroup:
 
     Attributes:
         predictions: of the group, in at least float32.
-        targets: the objects, each as often as it is matched.
+        targets: the objects.
         matches: the query of each of these objects.
-        num_boxes: what terms are divided by: the number of objects, or that of a whole optimiser step.
-        num_images: the images that `num_boxes` was counted over; None for those of this batch.
+        num_boxes: what terms are divided by: the number of objects of the batch or of a whole optimiser step.
+        num_images: the number of images that `num_boxes` was counted over; None for the images of this batch.
         supervised: as in `PredictionGroup`.
     """
 
@@ -116,16 +110,6 @@ class MatchedGroup:
     def wanted_boxes(self) -> Tensor:
         """(L, B, T, 4) box of each object."""
         return self.targets.boxes.to(self.matched_boxes).expand_as(self.matched_boxes)
-
-    def qualities(self) -> Tensor:
-        """(L, B, T) IoU of each object with the predicted box, without a gradient; meaningless where not matched."""
-        return box_iou(box_cxcywh_to_xyxy(self.matched_boxes.detach()), box_cxcywh_to_xyxy(self.wanted_boxes))[0]
-
-    def matched_logits(self) -> Tensor:
-        """(L, B, T) logit of each object's class at its query; meaningless where not matched."""
-        _, _, num_queries, num_classes = self.predictions.logits.shape
-        index = self.slots.clamp(max=num_queries - 1) * num_classes + self.targets.class_labels
-        return self.predictions.logits.flatten(2).gather(2, index)
 
     def per_object(self, values: Tensor) -> Tensor:
         """(L, B, T) values of the objects → (L,) their sums over those matched, divided by `num_boxes`."""

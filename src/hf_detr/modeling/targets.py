@@ -3,11 +3,13 @@
 Shapes: B batch, T objects (padded to the largest number in the batch), L layers.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from .label_checks import check_labels
 
 
 class Matches(NamedTuple):
@@ -55,11 +57,8 @@ class Targets:
         Raises:
             ValueError: naming the image, when a field is missing, its shape or type is wrong, or a label is no class.
         """
-        for index, label in enumerate(labels):
-            _check_fields(label, index)
+        check_labels(labels, num_labels)
         class_labels = [label["class_labels"].long() for label in labels]
-        if num_labels is not None:
-            _check_range(labels, class_labels, num_labels)
         counts = [len(rows) for rows in class_labels]
         pad = nn.utils.rnn.pad_sequence
         boxes = pad([label["boxes"] for label in labels], batch_first=True)
@@ -76,22 +75,6 @@ class Targets:
         """The id of an image of the batch. Where ids are on a GPU this waits for it."""
         return int(self.image_ids[image])
 
-    def repeat(self, times: int) -> "Targets":
-        """Every object `times` times: (B, times·T)."""
-        if times == 1:
-            return self
-        return Targets(
-            self.class_labels.repeat(1, times),
-            self.boxes.repeat(1, times, 1),
-            self.valid.repeat(1, times),
-            [count * times for count in self.counts],
-            self.image_ids,
-        )
-
-    def class_agnostic(self) -> "Targets":
-        """The same objects, all of class 0."""
-        return replace(self, class_labels=torch.zeros_like(self.class_labels))
-
 
 def count_boxes(targets: Targets) -> Tensor:
     """Number of objects per rank, averaged over the ranks, at least 1."""
@@ -100,33 +83,3 @@ def count_boxes(targets: Targets) -> Tensor:
         torch.distributed.all_reduce(count)
         count = count / torch.distributed.get_world_size()
     return count.clamp(min=1)
-
-
-def _check_fields(label: dict[str, Tensor], index: int) -> None:
-    """Raise ValueError for a label without its fields, or with fields of the wrong shape or type."""
-
-    def refuse(what: str) -> None:
-        raise ValueError(f"The labels of image {int(label.get('image_id', index))} have {what}.")
-
-    for key in ("class_labels", "boxes"):
-        if key not in label:
-            refuse(f"no '{key}'; they have {sorted(label)}")
-    class_labels, expected = label["class_labels"], (len(label["class_labels"]), 4)
-    if class_labels.dtype == torch.bool or (class_labels.is_floating_point() and len(class_labels)):
-        refuse(f"'class_labels' of type {class_labels.dtype}; an integer type such as torch.int64 was expected")
-    if tuple(label["boxes"].shape) != expected:
-        refuse(f"'boxes' of shape {tuple(label['boxes'].shape)}; {expected} was expected for its 'class_labels'")
-
-
-def _check_range(labels: list[dict[str, Tensor]], class_labels: list[Tensor], num_labels: int) -> None:
-    """Raise ValueError for a label that is no class. Labels on a GPU cost one wait for it, for the whole batch."""
-    together = torch.cat(class_labels)
-    if not bool(((together < 0) | (together >= num_labels)).any()):
-        return
-    for index, (label, rows) in enumerate(zip(labels, class_labels, strict=True)):
-        wrong = rows[(rows < 0) | (rows >= num_labels)].tolist()
-        if wrong:
-            raise ValueError(
-                f"Image {int(label.get('image_id', index))} has the class label {wrong[0]}, but the model has "
-                f"num_labels={num_labels} classes: 'class_labels' are numbers from 0 to {num_labels - 1}."
-            )

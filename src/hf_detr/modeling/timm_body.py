@@ -1,12 +1,15 @@
 """The timm model inside of the backbone: built by its name, its batch norms frozen, its own initialisation kept."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from transformers.utils import is_timm_available, requires_backends
 
 from .configuration import HfDetrConfig
+
+if TYPE_CHECKING:
+    from timm.models import FeatureInfo
 
 # Set on patch embeddings, so that they take sides that are no multiple of the patch.
 _PADS_PATCHES = "dynamic_img_pad"
@@ -79,7 +82,7 @@ def open_residual_branches(body: nn.Module) -> None:
     """Give frozen norms of scale zero a small one.
 
     timm starts the last norm of a residual block at zero, to be learned; frozen, it would switch the block off for
-    good in a model that loads no weights. At 0.2 the untrained maps of 152 layers stay as large as those of 50.
+    good in a model that loads no weights. At 0.2 the untrained maps of 152 layers are as large as the maps of 50.
     """
     for module in body.modules():
         scale = module.weight if hasattr(module, "running_var") else None
@@ -95,3 +98,44 @@ def mark_initialised(body: nn.Module) -> None:
     for tensor in [*body.parameters(), *body.buffers()]:
         if tensor.device != torch.device("meta"):
             setattr(tensor, _INITIALISED, True)
+
+
+def freeze_stages(body: nn.Module, frozen_stages: int) -> None:
+    """Stop training the stem and the first `frozen_stages` stages; -1 trains everything.
+
+    timm registers parameters in the order of the computation, so all before the first trained stage are frozen.
+
+    Raises:
+        ValueError: when the backbone has fewer stages.
+    """
+    if frozen_stages < 0:
+        return
+    stages = [info["module"] for info in feature_info(body).info if info["reduction"] > 2]
+    if frozen_stages > len(stages):
+        raise ValueError(f"frozen_stages={frozen_stages}: this backbone has {len(stages)} stages.")
+    # timm joins the names of nested modules by "." or "_", depending on how it cuts the model
+    trained = [f"{name}." for stage in stages[frozen_stages:] for name in (stage, stage.replace(".", "_"))]
+    for name, parameter in body.named_parameters():
+        if any(stage in name for stage in trained):
+            return
+        parameter.requires_grad_(False)
+
+
+def feature_info(body: nn.Module) -> "FeatureInfo":
+    """Return what timm tells about the maps of a feature extractor.
+
+    Raises:
+        ValueError: the module is no feature extractor of timm.
+    """
+    from timm.models import FeatureInfo
+
+    info = body.feature_info
+    if not isinstance(info, FeatureInfo):
+        raise ValueError(f"{type(body).__name__} does not say which maps it gives.")
+    return info
+
+
+def is_frozen(module: nn.Module) -> bool:
+    """Return whether a module has parameters of its own and none of them is trained."""
+    parameters = list(module.parameters(recurse=False))
+    return bool(parameters) and not any(parameter.requires_grad for parameter in parameters)
