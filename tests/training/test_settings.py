@@ -20,7 +20,8 @@ TINY = {"d_model": 32, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32, "decoder_la
 
 def data_of(names: list[str]) -> Dataset:
     """A data set with these classes and no image."""
-    return Dataset.from_list([], features=detection_features(names))
+    features = detection_features(names)
+    return Dataset.from_dict({name: [] for name in features}, features=features)
 
 
 def test_values_are_json_or_text():
