@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from hf_detr.modeling.attention import DenseMemorySelfAttention, PlacedSelfAttention, SelfAttention
+from hf_detr.modeling.attention import DenseMemorySelfAttention, PlacedAttention, SelfAttention
 from hf_detr.modeling.conditional_attention import ConditionalSelfAttention
 from hf_detr.modeling.deformable_attention import (
     DeformableAttention,
@@ -17,7 +17,7 @@ from hf_detr.modeling.deformable_attention import (
 from .passes import REMOVED, Undo, alter
 
 
-class FusedProjections(PlacedSelfAttention):
+class FusedProjections(PlacedAttention):
     """The part of an attention that computes queries and keys of (states + position) in one product."""
 
     fused: ClassVar = {"placed_proj": ("q_proj", "k_proj")}
