@@ -1,9 +1,13 @@
 """Whatever goes wrong late in a run, the model trained so far stays, and the error says where."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from transformers import TrainerCallback
 
 from hf_detr.modeling.detection import HfDetrForObjectDetection
@@ -94,6 +98,28 @@ def test_drawing_that_fails_in_training_leaves_the_model_so_far(options: RunOpti
         run.run_training(options)
     assert "is kept in" in caught.value.__notes__[0]
     load_detector(str(options.unfinished))
+
+
+def test_a_validation_picture_with_damaged_pixels_leaves_the_model(options: RunOptions, tmp_path: Path):
+    """The header of a JPEG tells nothing of damage; of a PNG, reading the header reads the pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        Image.fromarray(pixels).save(tmp_path / "data" / split / "1.jpg")
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 64}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 40, 40], "area": 1600}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        (tmp_path / "data" / f"instances_{split}.json").write_text(json.dumps(content))
+    damaged = tmp_path / "data" / "val" / "1.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"val.1\.jpg") as caught:
+        run.run_training(replace(options, data=str(tmp_path / "data")))
+    assert "is kept in" in caught.value.__notes__[0]
+    kept = [folder for folder in (options.output, options.unfinished) if (folder / "config.json").exists()]
+    assert len(kept) == 1
+    load_detector(str(kept[0]))
 
 
 def test_an_old_model_stays_when_the_run_that_would_replace_it_fails(options: RunOptions):
