@@ -49,7 +49,8 @@ class PredictionGroup:
         predictions: of one layer or of several.
         targets: the objects that should be found.
         matching: the matches, where they are known; None where the criterion finds them, by the least cost.
-        copies: how often `targets` hold each object of the images. The terms are divided by as many objects more.
+        copies: how often `targets` hold each object of the images. An object that should be found by n queries stands
+            n times in `targets`. The terms are divided by as many objects more.
         supervised: (B, Q), False for queries whose class does not count, or None where all count.
         weight: factor of all terms of the group in the sum.
     """
