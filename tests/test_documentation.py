@@ -32,7 +32,9 @@ def model_table() -> Iterator[ModuleType]:
 def row_of(preset: str, text: str, section: str) -> str:
     """The row of a preset in the table below a heading."""
     below = text.split(f"## {section}\n")[1]
-    return next(line for line in below.splitlines() if line.startswith((f"| `{preset}` ", f"| [`{preset}`]")))
+    rows = [line for line in below.splitlines() if line.startswith((f"| `{preset}` ", f"| [`{preset}`]"))]
+    assert rows, f"no row of {preset} below {section}: run python docs/generate/model_table.py"
+    return rows[0]
 
 
 @pytest.mark.parametrize("preset", available_presets())
