@@ -176,6 +176,13 @@ def test_number_of_frozen_stages():
         tiny_model("detr-resnet-50", frozen_stages=7)
 
 
+@pytest.mark.parametrize(("preset", "maps"), [("dino-resnet-50-5scale", 5), ("dino-swin-large-4scale", 4)])
+def test_more_levels_than_the_backbone_and_one_more_give(preset: str, maps: int):
+    tiny_model(preset, num_feature_levels=maps + 1)
+    with pytest.raises(ValueError, match=f"num_feature_levels={maps + 2}: .* allows at most {maps + 1}"):
+        tiny_model(preset, num_feature_levels=maps + 2)
+
+
 def test_frozen_batch_norm_does_not_move():
     for freeze, moves in ((True, False), (False, True)):
         model = tiny_model("detr-resnet-50", freeze_batch_norm=freeze, frozen_stages=-1).train()

@@ -1,11 +1,16 @@
 """The choices: presets, unknown fields, combinations that mean nothing, and what is saved."""
 
 import json
+import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from transformers import PreTrainedConfig
 
 from hf_detr import HfDetrConfig, available_presets
+
+DEFORMABLE = {"encoder": "deformable", "cross_attention": "deformable", "query_reference": "point"}
 
 
 def test_every_preset_survives_saving(tmp_path: Path):
@@ -64,10 +69,9 @@ def test_an_unknown_field_in_a_saved_file_is_refused(tmp_path: Path):
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"num_queries": 0}, "num_queries=0"),
-        ({"decoder_layers": 0}, "decoder_layers=0"),
         ({"d_model": 100}, "encoder_attention_heads=8"),
         ({"d_model": 6, "encoder_attention_heads": 1, "decoder_attention_heads": 1}, "multiple of 4"),
+        ({**DEFORMABLE, "d_model": 48}, "d_model=48: a multiple of 32"),
         ({"num_feature_levels": 4}, "num_feature_levels=4"),
         ({"encoder": "deformable", "query_reference": "point"}, "cross_attention='dense'"),
         ({"cross_attention": "conditional"}, "query_reference='none'"),
@@ -87,6 +91,74 @@ def test_combinations_that_mean_nothing_are_refused(fields: dict, named: str):
         HfDetrConfig(**fields)
 
 
+# Each row: fields, what their numbers must be in the words of the message, and numbers that they must not be.
+RANGES = [
+    (
+        "num_channels d_model decoder_layers encoder_attention_heads decoder_attention_heads encoder_ffn_dim "
+        "decoder_ffn_dim num_queries encoder_n_points decoder_n_points",
+        "1 or more",
+        (0, -1),
+    ),
+    ("num_feature_levels", "from 1 to 8", (0, 9)),
+    ("encoder_layers num_denoising", "0 or more", (-1,)),
+    (
+        "box_noise_scale class_cost bbox_cost giou_cost class_loss_coefficient bbox_loss_coefficient "
+        "giou_loss_coefficient eos_coefficient",
+        "0 or more",
+        (-0.1, math.nan, math.inf),
+    ),
+    ("frozen_stages", "-1 or more", (-2,)),
+    ("position_temperature", "above 0", (0, -20, math.nan, math.inf)),
+    ("position_offset", "a finite number", (math.nan, -math.inf)),
+    ("inverse_sigmoid_eps", "above 0 and below 0.5", (0.0, -1e-5, 0.5)),
+    ("distinct_iou", "above 0 and at most 1", (0, 1.5)),
+    ("focal_alpha label_noise_ratio", "from 0 to 1", (-0.1, 1.1, math.nan)),
+    ("dropout attention_dropout activation_dropout", "at least 0 and below 1", (-0.1, 1, 5)),
+]
+
+
+@pytest.mark.parametrize(
+    ("field", "allowed", "number"),
+    [
+        (field, allowed, number)
+        for fields, allowed, numbers in RANGES
+        for field in fields.split()
+        for number in numbers
+    ],
+)
+def test_a_number_out_of_its_range_names_field_value_and_range(field: str, allowed: str, number: float):
+    with pytest.raises(ValueError) as refused:
+        HfDetrConfig(**{field: number})
+    assert str(refused.value) == f"HfDetrConfig: {field}={number!r}: allowed is {allowed}."
+
+
+def test_every_number_of_the_configuration_has_a_range():
+    inherited = set(PreTrainedConfig.__dataclass_fields__)
+    numbers = {
+        name
+        for name, field in HfDetrConfig.__dataclass_fields__.items()
+        if name not in inherited and {int, float} & {field.type, *get_args(field.type)}
+    }
+    assert numbers == {field for fields, _, _ in RANGES for field in fields.split()}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"activation_function": "rulu"}, "activation_function='rulu' is not known; did you mean relu"),
+        ({"activation_function": "zzz"}, "activation_function='zzz' is not known; known are gelu, "),
+        (
+            {"learning_rate_multipliers": {"heads": -1}},
+            r"learning_rate_multipliers={'heads': -1}: each factor must",
+        ),
+        ({"learning_rate_multipliers": {"heads": "a"}}, r"learning_rate_multipliers={'heads': 'a'}: each factor"),
+    ],
+)
+def test_names_and_factors_that_cannot_be_are_refused(fields: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        HfDetrConfig(**fields)
+
+
 @pytest.mark.parametrize("fields", [{"encoder": "sparse"}, {"classification": "hinge"}, {"query_reference": "line"}])
 def test_an_undefined_choice_names_field_and_value(fields: dict):
     (field, value), *_ = fields.items()
@@ -98,3 +170,9 @@ def test_category_ids_of_the_data_are_saved_with_the_model(tmp_path: Path):
     ids = {"cat": 18, "dog": "d-2"}
     HfDetrConfig(id2label={0: "cat", 1: "dog"}, category_ids=ids).save_pretrained(tmp_path)
     assert HfDetrConfig.from_pretrained(tmp_path).category_ids == ids
+
+
+def test_fields_given_to_loading_are_checked_as_well(tmp_path: Path):
+    HfDetrConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="dropout=5: allowed is"):
+        HfDetrConfig.from_pretrained(tmp_path, dropout=5)

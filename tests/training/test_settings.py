@@ -58,6 +58,8 @@ def test_what_cannot_be_read_is_quoted(settings: list[str], message: str):
         ({"num_queries": "many"}, "num_queries.*many"),
         ({"dilation": "True"}, "dilation.*True"),
         ({"classification": "hinge"}, "classification.*hinge"),
+        ({"model_type": "detr"}, "model_type=detr: this field cannot be set.*model_type=hf_detr"),
+        ({"dropout": 5}, "dropout=5: allowed is at least 0 and below 1"),
         ({"num_channels": 4}, "num_channels=4: must be 3, as pictures of data sets are read as RGB"),
         ({"denoising": "none", "num_feature_levels": 4, "encoder": "dense"}, "num_feature_levels=4"),
     ],

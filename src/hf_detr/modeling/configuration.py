@@ -65,7 +65,8 @@ class HfDetrConfig(PreTrainedConfig):
             these ids, so that they can be scored against the data set's own files. None: the labels are the ids.
 
     Raises:
-        ValueError: for an unknown field, an undefined value, or choices that mean nothing together.
+        ValueError: for an unknown field, an undefined value, a number out of its range, or choices that mean nothing
+            together.
     """
 
     model_type = "hf_detr"
@@ -175,6 +176,13 @@ class HfDetrConfig(PreTrainedConfig):
         if {"num_labels", "id2label"} & set(overrides):
             fields.pop("id2label", None)  # the published class names describe the published classes only
         return cls(**{**fields, **overrides})
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """The configuration with these fields, of which `kwargs` replaces some; ValueError as for a new one."""
+        made = super().from_dict(config_dict, **kwargs)
+        reject_impossible(made[0] if isinstance(made, tuple) else made)
+        return made
 
     @classmethod
     def get_config_dict(

@@ -6,6 +6,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration import HfDetrConfig
 from .detr import HfDetrModel
+from .input_checks import check_label_count, check_pixel_values
 from .losses import Criterion, Losses
 from .outputs import HfDetrObjectDetectionOutput
 from .pretrained import HfDetrPreTrainedModel
@@ -52,10 +53,15 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
             output_attentions, output_hidden_states: as in `HfDetrModel`.
 
         Raises:
-            ValueError: naming the image, when it has more objects than the model has queries, a label is no class, or
-                a field is missing or of the wrong shape or type.
+            ValueError: `pixel_values` have the wrong shape or type, or `labels` are not those of as many images. The
+                message names the image when it has more objects than the model has queries, a label is no class, a
+                box is not normalised or not finite, or a field is missing or of the wrong shape or type.
         """
-        targets = None if labels is None else self.prepare_targets(labels, pixel_values.dtype)
+        targets = None
+        if labels is not None:
+            check_pixel_values(pixel_values, self.config.num_channels)
+            check_label_count(labels, len(pixel_values))
+            targets = self.prepare_targets(labels, pixel_values.dtype)
         outputs = self.model(
             pixel_values,
             pixel_mask,
@@ -78,7 +84,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         )
 
     def prepare_targets(self, labels: list[dict[str, Tensor]], dtype: torch.dtype) -> Targets:
-        """Pad the labels, refusing images with more objects than queries and labels that are no classes."""
+        """Pad the labels, refusing images with more objects than queries and what `Targets.from_labels` refuses."""
         targets = Targets.from_labels(labels, dtype, self.config.num_labels)
         for image, count in enumerate(targets.counts):
             if count > self.config.num_queries:

@@ -14,6 +14,7 @@ from .deformable_encoder import DeformableEncoder
 from .denoising import Denoising
 from .encoder import Encoder
 from .heads import DetectionHeads
+from .input_checks import check_pixel_values
 from .outputs import HfDetrModelOutput
 from .placed_queries import PlacedQueries
 from .pretrained import HfDetrPreTrainedModel
@@ -62,7 +63,7 @@ class HfDetrModel(HfDetrPreTrainedModel):
         """Run the network.
 
         Args:
-            pixel_values: (B, 3, height, width) normalised images.
+            pixel_values: (B, 3, height, width) normalised images; ValueError for another shape or an integer type.
             pixel_mask: (B, height, width), 1 on real pixels; None when no image is padded.
             targets: the objects of each image, which call for `groups`; in training also for the queries that exist
                 only then.
@@ -71,6 +72,7 @@ class HfDetrModel(HfDetrPreTrainedModel):
             output_hidden_states: return the states between layers.
             output_feature_maps: return the maps of the backbone.
         """
+        check_pixel_values(pixel_values, self.config.num_channels)
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         features, raw_maps = self.backbone(pixel_values, pixel_mask)
         memory = self.encoder(features, output_hidden_states, output_attentions)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .label_checks import check_labels
+from .input_checks import check_label_fields, check_label_values
 
 
 class Matches(NamedTuple):
@@ -55,21 +55,25 @@ class Targets:
             num_labels: the number of classes that labels must be below; None does not look at them.
 
         Raises:
-            ValueError: naming the image, when a field is missing, its shape or type is wrong, or a label is no class.
+            ValueError: naming the image, when a field is missing, its shape or type is wrong, a label is no class, or
+                a box is not normalised or not finite.
         """
-        check_labels(labels, num_labels)
+        for index, label in enumerate(labels):
+            check_label_fields(label, index)
         class_labels = [label["class_labels"].long() for label in labels]
         counts = [len(rows) for rows in class_labels]
         pad = nn.utils.rnn.pad_sequence
         boxes = pad([label["boxes"] for label in labels], batch_first=True)
         slots = torch.arange(max(counts), device=boxes.device)
-        return cls(
+        targets = cls(
             pad(class_labels, batch_first=True),
             boxes.to(torch.promote_types(dtype, torch.float32)),
             slots < torch.tensor(counts, device=boxes.device)[:, None],
             counts,
             [label.get("image_id", index) for index, label in enumerate(labels)],
         )
+        check_label_values(targets, num_labels)
+        return targets
 
     def image_id(self, image: int) -> int:
         """The id of an image of the batch. Where ids are on a GPU this waits for it."""

@@ -33,7 +33,7 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
     Raises:
         ImportError: when timm is not installed.
         OSError: when pretrained weights are wanted and cannot be fetched.
-        ValueError: when timm has no such model, or it gives no feature maps.
+        ValueError: when timm has no such model, or it gives no feature maps or fewer than `num_maps`.
     """
     if not is_timm_available():
         requires_backends(create_body, ["timm"])
@@ -66,6 +66,11 @@ def create_body(config: HfDetrConfig, num_maps: int) -> nn.Module:
             f"The pretrained weights of backbone='{config.backbone}' cannot be fetched. Check the connection or start "
             "from random weights: use_pretrained_backbone=False, on the command line --no-pretrained-backbone."
         ) from error
+    except IndexError as error:
+        with torch.device("meta"):
+            smallest = timm.create_model(config.backbone, features_only=True, out_indices=(-1,), **arguments)
+        levels, most = f"num_feature_levels={config.num_feature_levels}", len(feature_info(smallest).info) + 1
+        raise ValueError(f"{levels}: backbone='{config.backbone}' allows at most {most}.") from error
     except (RuntimeError, NotImplementedError, TypeError) as error:
         raise ValueError(f"backbone='{config.backbone}' gives no feature maps through timm: {error}") from error
     for module in body.modules():

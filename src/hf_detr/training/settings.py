@@ -36,13 +36,18 @@ def check_settings(config: "HfDetrConfig", fields: Mapping[str, Any]) -> None:
     """Check that a configuration with these fields replaced would be a valid one.
 
     Raises:
-        ValueError: a field is unknown, has a value of a wrong kind, contradicts another, or asks for pictures of other
-            than three channels, which the readers of data sets do not give.
+        ValueError: a field is unknown, has a value of a wrong kind, contradicts another, asks for pictures of other
+            than three channels, which the readers of data sets do not give, or is `model_type`, which nothing reads.
     """
     from huggingface_hub.errors import StrictDataclassError
 
     from hf_detr.modeling.configuration import HfDetrConfig
 
+    if "model_type" in fields:
+        raise ValueError(
+            f"model_type={fields['model_type']}: this field cannot be set, because every model of this package has "
+            f"model_type={HfDetrConfig.model_type}; the preset chooses the kind of model"
+        )
     declared = {name: getattr(config, name) for name in config.__dataclass_fields__ if name in config.to_dict()}
     try:
         changed = HfDetrConfig(**{**declared, **fields})
