@@ -44,18 +44,14 @@ def one_line_warnings() -> Iterator[None]:
 
     Warnings of Pillow are left out, because they name no file. Our `LargePictureWarning` says what matters of them.
     """
-    before = warnings.formatwarning
-    with warnings.catch_warnings():
+    with warnings.catch_warnings():  # puts back the filters and `showwarning`
         warnings.filterwarnings("ignore", module=r"PIL\.")
-        warnings.formatwarning = _one_line
-        try:
-            yield
-        finally:
-            warnings.formatwarning = before
+        warnings.showwarning = _show_in_one_line
+        yield
 
 
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
-    return f"hf-detr: warning: {' '.join(str(message).split())}\n"
+def _show_in_one_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    typer.echo(f"hf-detr: warning: {' '.join(str(message).split())}", err=True)
 
 
 def without_traceback(message: str) -> str:
