@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from hf_detr import __version__
 from hf_detr.cli import app
 from hf_detr.data import category_names, make_synthetic_dataset
 from hf_detr.modeling.detection import HfDetrForObjectDetection
@@ -149,7 +151,7 @@ def test_predictions_are_in_pixels_of_each_image(trained: Path, coco_folder: Pat
 def test_fine_tuning_starts_from_the_model(trained: Path, coco_folder: Path, tmp_path: Path):
     output = tmp_path / "fine-tuned"
     result = run(
-        "train", "--data", coco_folder, "--output", output, "--model", trained, *SHORT_TRAINING,
+        "train", "--data", coco_folder, "--output", output, "--model", trained, *SHORT_TRAINING[2:],
         "--learning-rate", "1e-9",
     )  # fmt: skip
     assert result.exit_code == 0, result.output
@@ -180,7 +182,11 @@ def test_an_interrupted_run_resumes(coco_folder: Path, tmp_path: Path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(training_run, "save_model", interrupt)
-        assert run(*arguments).exit_code == 130
+        interrupted = run(*arguments)
+        assert interrupted.exit_code == 130
+        assert interrupted.stderr.endswith(
+            "hf-detr: interrupted; go on with the run by adding --resume to its command\n"
+        )
     assert not (output / "config.json").exists()
     assert_refused(run(*arguments), "already holds an unfinished run", "--overwrite", "--resume")
     resumed = run(*arguments, "--resume")
@@ -196,10 +202,52 @@ def test_wrong_options_are_named(coco_folder: Path, trained: Path, tmp_path: Pat
     assert_refused(run(*train, "--data", tmp_path / "nothing"), str(tmp_path / "nothing"))
     assert_refused(run(*train, "--data", coco_folder, "--learning-rate", "-1"), "learning_rate", "-1")
     assert_refused(run("eval", "--model", trained, "--data", coco_folder, "--split", "test"), "no split 'test'")
+    both = run(*train, "--data", coco_folder, "--model", trained, "--preset", "tiny")
+    assert_refused(both, "--model and --preset contradict each other")
+    predict = ("predict", coco_folder / "val", "--model")
+    for missing in ("./nofolder", "nofolder", str(tmp_path / "nofolder")):
+        assert_refused(run(*predict, missing, "--output", output), f"{missing}: no such folder")
+    assert_refused(run(*predict, trained, "--output", trained), f"{trained} holds a model")
+    assert_refused(run(*predict, trained, "--output", output, "--format", "jpg"), "--format: expected some of")
     assert not output.exists()
     a_file = tmp_path / "file"
     a_file.write_text("")
     assert_refused(run("train", "--output", a_file, "--data", coco_folder), str(a_file), "is a file")
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--preset", "tinny"], "tinny"),
+        (["--set", "num_querys=3"], "num_querys"),
+        (["--learning-rate", "-1"], "learning_rate must be positive"),
+        (["--model", "./nofolder"], "./nofolder: no such folder"),
+    ],
+)
+def test_options_are_checked_before_the_data_are_read(options: list[str], expected: str, tmp_path: Path):
+    result = run("train", "--data", tmp_path / "no data", "--output", tmp_path / "model", *options)
+    assert_refused(result, expected)
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ("train", "the training split has no object to learn from: check that annotations and images belong together"),
+        ("val", "the validation split has no object to measure on"),
+    ],
+)
+def test_a_split_without_objects_is_refused_before_training(
+    split: str, expected: str, coco_folder: Path, tmp_path: Path
+):
+    data = shutil.copytree(coco_folder, tmp_path / "data")
+    file = data / f"instances_{split}.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    assert_refused(run("train", "--data", data, "--output", tmp_path / "model", *SHORT_TRAINING), str(data), expected)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_version_is_told():
+    assert run("--version").stdout == f"hf-detr {__version__}\n"
 
 
 def test_images_that_cannot_be_read_are_named(trained: Path, coco_folder: Path, tmp_path: Path):
@@ -214,6 +262,7 @@ def test_images_that_cannot_be_read_are_named(trained: Path, coco_folder: Path, 
     assert not output.exists()
     result = run("predict", coco_folder / "val" / "100.png", broken, *options)
     assert result.exit_code == 1
+    assert "detections on 1 images" in result.stdout
     assert str(broken) in result.stderr
     assert [row["file_name"] for row in json.loads((output / "failed.json").read_text())] == [str(broken)]
 

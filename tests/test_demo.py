@@ -42,6 +42,13 @@ def test_the_time_spent_on_measuring_is_not_spent_again(monkeypatch: pytest.Monk
     assert told == f"A step takes 0.10 s: {run.steps} steps and their evaluations take about 1.3 minutes"
 
 
+def test_a_demonstration_that_takes_longer_than_asked_for_says_why(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(demo, "measure_pace", lambda run, clock: Pace(6.0, 2.0))
+    run, told = plan_run(DemoOptions(minutes=1), clock=lambda: 0.0)
+    assert run.steps == demo.LEAST_STEPS
+    assert told.endswith("2.1 minutes, longer than the 1 asked for, because the demo trains at least 20 steps")
+
+
 def test_steps_are_timed_without_the_first_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The clock of this test advances by the hour until everything is warm, then by a quarter of a second a step."""
     calls = 0

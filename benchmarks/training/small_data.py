@@ -27,13 +27,13 @@ from transformers_peers import PEERS, train_peer
 
 from hf_detr.data import load_detection_data
 from hf_detr.terminal import clear_errors
-from hf_detr.training.options import RunOptions
+from hf_detr.training.options import DEFAULT_PRESET, RunOptions
 from hf_detr.training.recipe import default_image_size
 from hf_detr.training.run import run_training
 
 BENCHMARK = "small_data"
 OURS = "ours"
-IMAGE_SIZE = default_image_size(RunOptions.preset)
+IMAGE_SIZE = default_image_size(DEFAULT_PRESET)
 TITLES = {OURS: "hf_detr", **{name: peer.title for name, peer in PEERS.items()}}
 
 

@@ -6,7 +6,7 @@ Each command imports what it needs when it runs, so that asking for help does no
 import shlex
 import sys
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -24,10 +24,26 @@ from hf_detr.ranks import rank
 from hf_detr.terminal import console, report_once
 from hf_detr.training.options import EvaluationOptions, TrainOptions
 
-app = typer.Typer(
-    help="Train, evaluate and use object detectors of the DETR family.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 app.add_typer(bench_app(PRODUCT), name="bench")
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end the program, if that is wanted."""
+    if wanted:
+        from hf_detr import __version__
+
+        typer.echo(f"hf-detr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options_of_all(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train, evaluate and use object detectors of the DETR family."""
 
 
 @command(app, TrainOptions)
@@ -84,7 +100,8 @@ def predict(options: PredictionOptions) -> None:
     from hf_detr.prediction import run_prediction
 
     summary = run_prediction(options, console)
-    console.print(f"{summary.detections} detections on {summary.images} images: {options.output}", soft_wrap=True)
+    read = summary.images - summary.failed
+    console.print(f"{summary.detections} detections on {read} images: {options.output}", soft_wrap=True)
     for remark in summary.remarks if rank() == 0 else ():
         report_once(remark)
     if summary.failed:

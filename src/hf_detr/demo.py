@@ -62,6 +62,8 @@ def plan_run(
     steps = affordable_steps(pace, left - PICTURES_SECONDS)
     minutes = (seconds_of(steps, pace) + PICTURES_SECONDS) / 60
     told = f"A step takes {pace.step:.2f} s: {steps} steps and their evaluations take about {minutes:.1f} minutes"
+    if steps == LEAST_STEPS and seconds_of(steps, pace) > left - PICTURES_SECONDS:
+        told += f", longer than the {options.minutes:g} asked for, because the demo trains at least {steps} steps"
     return replace(run, steps=steps), told
 
 

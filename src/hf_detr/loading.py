@@ -1,5 +1,6 @@
 """Turns everything that can go wrong while a model is loaded from files into one clear line."""
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from transformers.utils.peft_utils import ADAPTER_CONFIG_NAME
 from .conversion.transformers_configs import TRANSFORMERS_MODEL_TYPES
 from .files import read_json
 
+HUB_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+"""A repository on the Hub, as "owner/name"."""
 LOADED_TYPES = ("hf_detr", *TRANSFORMERS_MODEL_TYPES)
 """The values of `model_type` in configurations that can be loaded: ours, and the types that are converted."""
 _CLASS_ROWS = ("class_head", "label_embedding")
@@ -29,9 +32,10 @@ def clear_loading_errors(model: str | Path) -> Iterator[None]:
         model: the model folder, or the repository on the Hub.
 
     Raises:
-        ValueError: the block raised an exception. A package that is not installed is still a `ModuleNotFoundError`.
+        ValueError: there is no such folder, or the block raised an exception. A package that is not installed is still
+            a `ModuleNotFoundError`.
     """
-    check_model_files(Path(model))
+    check_model_files(model)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
@@ -46,13 +50,19 @@ def clear_loading_errors(model: str | Path) -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-def check_model_files(folder: Path) -> None:
+def check_model_files(model: str | Path) -> None:
     """Check that the configurations in a model folder can be read; a repository on the Hub is left to transformers.
 
     Raises:
-        ValueError: a file is missing, holds no JSON object, or names another type of model; the message names it.
+        ValueError: neither a folder nor a name of a repository is given; or a file is missing, holds no JSON object,
+            or names another type of model; the message names it.
     """
+    folder = Path(model)
     if not folder.is_dir():
+        if folder.is_file():
+            raise ValueError(f"{model} is a file; expected the folder of a model")
+        if not HUB_NAME.fullmatch(str(model)):
+            raise ValueError(f"{model}: no such folder")
         return
     if not any((folder / name).is_file() for name in (CONFIG_NAME, ADAPTER_CONFIG_NAME)):
         raise ValueError(f"{folder} holds no model: {CONFIG_NAME} is missing")

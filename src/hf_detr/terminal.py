@@ -34,7 +34,7 @@ def clear_errors() -> Iterator[None]:
         report_once(f"{error.name} is not installed; {remedy}")
         raise typer.Exit(2) from error
     except KeyboardInterrupt as error:
-        report_once("interrupted")
+        report_once("; ".join(["interrupted", *getattr(error, "__notes__", ())]))
         raise typer.Exit(130) from error
 
 

@@ -118,7 +118,11 @@ def test_boxes_that_fit_neither_way_are_not_said_to_be_corners(write, other):
 
 
 UNUSABLE_FILES = {
-    "duplicate image id": ({"images": [image_entry(), image_entry()]}, "image id 1: .*more than once"),
+    "duplicate image id": (
+        {"images": [image_entry(), image_entry()]},
+        r"images: id 1 is declared twice \(.*1\.png, .*1\.png\)",
+    ),
+    "no category": ({"annotations": [{"id": 1, "image_id": 1, "bbox": [1, 2, 3, 4]}]}, "'category_id' is missing"),
     "no images": ({"images": [], "annotations": []}, "the data set is empty"),
     "no categories": ({"categories": [], "annotations": []}, "at least one category"),
     "duplicate category id": ({"categories": [CATEGORIES[0], {"id": 1, "name": "dog"}]}, "category id 1 appears more"),
@@ -142,7 +146,7 @@ UNUSABLE_FILES = {
     ),
     "repeated image id of text": (
         {"images": [image_entry() | {"id": "one"}] * 2, "annotations": []},
-        "image id one: this image id appears more than once",
+        r"images: id one is declared twice \(.*, .*\)",
     ),
     "image without a file": ({"images": [{"id": 1}]}, "image id 1, field 'file_name': this field is required"),
     "category id of a list": (

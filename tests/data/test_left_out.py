@@ -115,6 +115,23 @@ def test_a_file_of_another_kind_is_answered_with_what_is_read(tmp_path):
         load_detection_data(tmp_path / "notes.txt")
 
 
+def test_a_table_that_lacks_a_column_is_told_which(tmp_path):
+    for first, missing in (
+        ("filename,class,xmin,ymin,xmax", "ymax"),
+        ("image_id,label,x1,x2,y2", "y1"),
+        ("class,xmin,ymin,xmax,ymax", "filename"),
+    ):
+        (tmp_path / "labels.csv").write_text(f"{first}\n")
+        with pytest.raises(DataError, match=rf"labels\.csv: column '{missing}' is missing; found .*{first[-2:]}$"):
+            load_detection_data(tmp_path)
+
+
+def test_a_folder_of_nothing_but_pictures_is_told_so(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match=r"no annotation file in this folder; looked for\n"):
+        load_detection_data(tmp_path)
+
+
 def test_a_folder_that_holds_nothing_but_the_data_is_as_good_as_the_data(tmp_path):
     write.yolo_yaml(tmp_path / "outer" / "inner")
     (tmp_path / "outer" / ".DS_Store").touch()

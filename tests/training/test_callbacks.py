@@ -35,6 +35,8 @@ def test_an_evaluation_is_one_line():
     )
     state.log_history.append({"step": 20, "eval_AP": 0.75})
     assert evaluation_line({"eval_AP": 0.75}, state).endswith("AP 0.750  (best)")
+    state.log_history = [{"step": 20, "eval_AP": -1.0}]  # COCO's word for nothing to measure on
+    assert evaluation_line({"eval_AP": -1.0}, state).endswith("AP n/a")
 
 
 def test_early_stopping_says_which_step_was_best(build_trainer, capsys):

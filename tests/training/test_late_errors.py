@@ -62,7 +62,7 @@ def test_a_run_that_fails_at_once_leaves_nothing(options: RunOptions, monkeypatc
     with pytest.raises(OSError) as caught:
         run.run_training(options)
     assert not hasattr(caught.value, "__notes__")
-    assert not options.unfinished.exists()
+    assert not options.output.exists()
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,27 @@ def test_a_validation_picture_with_damaged_pixels_leaves_the_model(options: RunO
     kept = [folder for folder in (options.output, options.unfinished) if (folder / "config.json").exists()]
     assert len(kept) == 1
     load_detector(str(kept[0]))
+
+
+def test_a_damaged_training_picture_is_told_on_a_line_of_its_own(
+    options: RunOptions, tmp_path: Path, capfd: pytest.CaptureFixture
+):
+    for split in ("train", "val"):
+        (tmp_path / "data" / split).mkdir(parents=True)
+        Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "data" / split / "1.jpg")
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 64}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 40, 40], "area": 1600}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        (tmp_path / "data" / f"instances_{split}.json").write_text(json.dumps(content))
+    damaged = tmp_path / "data" / "train" / "1.jpg"
+    damaged.write_bytes(damaged.read_bytes()[:1500])
+    with pytest.raises(ValueError, match=r"train.1\.jpg") as caught:
+        run.run_training(replace(options, data=str(tmp_path / "data")))
+    assert caught.value.__notes__ == ["`hf-detr doctor` with the same --data lists all damaged pictures"]
+    assert capfd.readouterr().err.endswith("\n")
+    assert not options.output.exists()
 
 
 def test_an_old_model_stays_when_the_run_that_would_replace_it_fails(options: RunOptions):

@@ -46,9 +46,11 @@ def unpacked(path: Path, cache: Path | None = None) -> Path:
         inner = Path(scratch) / "data"
         inner.mkdir()
         try:
-            (_unzip if zipfile.is_zipfile(path) else _untar)(path, inner)
+            is_zip = path.name.lower().endswith(".zip") or zipfile.is_zipfile(path)
+            (_unzip if is_zip else _untar)(path, inner)
         except (OSError, RuntimeError, NotImplementedError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
-            raise locate(f"expected an archive that can be unpacked ({error})", path) from error
+            reason = " ".join(str(error).split())
+            raise locate(f"expected an archive that can be unpacked ({reason})", path) from error
         try:
             os.replace(inner, target)
         except OSError:

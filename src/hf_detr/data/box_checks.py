@@ -87,6 +87,9 @@ def checked_objects(
     empty = dropped = 0
     for item in record.objects:
         box = _checked_box(item, record, source, options)
+        if item.category is None:
+            problem = "the object has no category (in a COCO file, field 'category_id' is missing)"
+            raise locate(problem, source, record.image_id, item.id)
         if item.category not in labels:
             declared = f"the declared categories are {list(labels)}"
             problem = f"{item.category!r} is not declared; {declared}"

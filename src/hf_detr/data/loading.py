@@ -10,7 +10,7 @@ from .archives import is_archive, unpacked
 from .left_out import say_left_out_files, say_not_found
 from .options import ReadOptions
 from .readers.coco_layouts import COCO_LAYOUTS, COCO_SINGLE_LAYOUT
-from .readers.csv_tables import CSV_LAYOUT
+from .readers.csv_tables import CSV_LAYOUT, missing_column
 from .readers.cvat import CVAT_LAYOUT
 from .readers.datumaro import DATUMARO_LAYOUT
 from .readers.folder import DataFolder, is_dropping
@@ -103,10 +103,16 @@ def layout_of(path: Path) -> tuple[Layout, DataFolder]:
             if layout.detect(inner):
                 return layout, inner
         inner = _only_folder(inner)
+    for name in folder.files if folder.given is None else [folder.given.name]:
+        problem = missing_column(folder.path / name) if name.lower().endswith(".csv") else None
+        if problem is not None:
+            raise locate(problem, folder.path / name)
     looked_for = "".join(f"\n  - {layout.description}" for layout in LAYOUTS)
     found = sorted(entry.name + "/" * entry.is_dir() for entry in folder.path.iterdir())[:10]
     start = "" if folder.given else f"\nThe folder starts with {found}"
-    raise locate(f"no known layout found; looked for{looked_for}{start}", path)
+    only_pictures = folder.given is None and folder.pictures and folder.pictures == folder.files
+    problem = "no annotation file in this folder" if only_pictures else "no known layout found"
+    raise locate(f"{problem}; looked for{looked_for}{start}", path)
 
 
 def _opened(path: Path) -> DataFolder:

@@ -10,6 +10,9 @@ from .mistaken_format import MistakenFormat, mistaken_format
 from .options import ReadOptions
 from .schema import DataError, SourceImage
 
+NO_OBJECTS = "split has no object to learn from"
+NO_OBJECTS_ADVICE = "check that annotations and images belong together"
+"""What is wrong with a training split without objects, and what to do about it."""
 PROBLEMS_SHOWN = 3
 """The number of unusable images that an error names; the doctor names all."""
 

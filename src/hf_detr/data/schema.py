@@ -45,6 +45,20 @@ def locate(
     return DataError(f"{where}: {problem}" if where else problem)
 
 
+class RepeatedIdError(DataError):
+    """Two images of a split have the same id, so that nobody knows whose objects are whose."""
+
+    def __init__(self, source: str | Path, image_id: Any, first: Any, second: Any):
+        files = ", ".join(name_of_image(image) for image in (first, second))
+        super().__init__(f"{source}, images: id {image_id} is declared twice ({files})")
+
+
+def name_of_image(image: Any) -> str:
+    """Return the file of an image in a record, as errors name it."""
+    path = image.get("path") if isinstance(image, Mapping) else image
+    return str(path) if isinstance(path, str | Path) else "embedded image"
+
+
 @dataclass(frozen=True)
 class SourceObject:
     """One object as its file has it. Nothing is checked yet: a field may hold whatever the file does.

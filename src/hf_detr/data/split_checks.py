@@ -12,7 +12,16 @@ from .box_checks import BoxesOutsideError, Changes
 from .image_headers import ImageHeader, with_headers
 from .problems import boxes_remedy, counted, judged_format, listed
 from .record_checks import check_record, with_size
-from .schema import DataError, SourceImage, SourceSplit, detection_features, is_integer, locate
+from .schema import (
+    DataError,
+    RepeatedIdError,
+    SourceImage,
+    SourceSplit,
+    detection_features,
+    is_integer,
+    locate,
+    name_of_image,
+)
 from .turned_images import as_displayed, drawn_upright, states_stored_size
 
 JUDGED_IMAGES = 2000
@@ -80,7 +89,7 @@ def dataset_from_split(split: SourceSplit, names: Sequence[str] | None = None) -
 def check_split(split: SourceSplit, labels: Mapping[Hashable, int]) -> CheckedSplit:
     """Check every record of a split. The problems are collected and not raised."""
     found = CheckedSplit()
-    seen: set[int] = set()
+    seen: dict[int, str] = {}
     turned: list[tuple[int, SourceImage, ImageHeader]] = []
     for index, (record, header) in enumerate(with_headers(split.records)):
         try:
@@ -120,14 +129,14 @@ def class_labels(split: SourceSplit, names: Sequence[str] | None = None) -> dict
     return {key: names.index(name) for key, name in split.names.items()}
 
 
-def _check_id(record: SourceImage, seen: set[int], source: str | Path) -> None:
+def _check_id(record: SourceImage, seen: dict[int, str], source: str | Path) -> None:
     if record.image is None:  # the error about the image that is not declared follows later
         return
     if not is_integer(record.image_id):
         raise locate(f"expected an integer, got {record.image_id!r}", source, field="image_id")
     if record.image_id in seen:
-        raise locate("this image id appears more than once", source, record.image_id)
-    seen.add(record.image_id)
+        raise RepeatedIdError(source, record.image_id, seen[record.image_id], record.image)
+    seen[record.image_id] = name_of_image(record.image)
 
 
 def _add(
@@ -155,6 +164,9 @@ def _without_pixels(record: SourceImage, split: SourceSplit) -> SourceImage:
 def _refuse_problems(checked: Sequence[tuple[SourceSplit, CheckedSplit]]) -> None:
     """Raise one error for all records of all splits that cannot be used, unless they are to be skipped."""
     problems = [problem for split, found in checked if not split.options.skip_unusable for problem in found.problems]
+    repeated = [problem for problem in problems if isinstance(problem, RepeatedIdError)]
+    if repeated:  # objects of the other image explain whatever else is wrong
+        raise DataError(f"{counted(repeated)}; give each image an id of its own")
     for split, found in checked:
         mistaken = judged_format(found.judged, split.options)
         if mistaken is not None:

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hf_detr.data.problems import NO_OBJECTS, NO_OBJECTS_ADVICE
+
 from .examined import NOT_DECLARED, ExaminedSplit
 from .findings import Finding, Place, Severity, finding
 
@@ -33,8 +35,8 @@ def class_findings(splits: Mapping[str, ExaminedSplit]) -> list[Finding]:
         *finding(
             "no_objects",
             Severity.ERROR,
-            "split has no object to learn from",
-            "check that annotations and images belong together",
+            NO_OBJECTS,
+            NO_OBJECTS_ADVICE,
             [] if len(train.boxes) else [Place("no annotation in it", train.name, str(train.source))],
         ),
         *finding(

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
+from transformers.utils import CONFIG_NAME
 
 from hf_detr.data.drawing import draw_detections
 from hf_detr.data.schema import DataError
@@ -48,9 +49,11 @@ def run_prediction(options: PredictionOptions, console: Console) -> PredictionSu
     """
     unknown = [name for name in options.formats if name not in FORMATS]
     if unknown or not options.formats:
-        raise ValueError(f"formats: expected some of {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}")
+        raise ValueError(f"--format: expected some of {', '.join(FORMATS)}, got {', '.join(unknown) or 'none'}")
     if options.annotations is not None and "coco" not in options.formats:
         raise ValueError(f"{options.annotations}: annotations give ids to predictions.json; add the format 'coco'")
+    if (options.output / CONFIG_NAME).exists():
+        raise ValueError(f"{options.output} holds a model ({CONFIG_NAME}); give predictions a folder of their own")
     with process_group("gloo", PATIENCE):
         with one_rank_first():
             streams = open_sources(options.sources, options.split, options.streaming)

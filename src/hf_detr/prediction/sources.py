@@ -4,7 +4,6 @@ Nothing is decoded here. A stream can be read from any position, which is how a 
 """
 
 import hashlib
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,9 @@ from hf_detr.data.readers.folder import files_below
 from hf_detr.data.readers.rows import image_column
 from hf_detr.data.remarks import say_left_out
 from hf_detr.data.schema import DataError, locate
+from hf_detr.loading import HUB_NAME
 
 PARQUET_SUFFIX = ".parquet"
-HUB_NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 NO_PICTURES = {PARQUET_SUFFIX, ".json", ".jsonl", ".xml", ".csv", ".yaml", ".yml"}
 """The suffixes of tables and annotations of pictures, which nobody takes for pictures."""
 ROWS_AT_A_TIME = 32

@@ -64,9 +64,16 @@ class LossProgress(ProgressCallback):
     ) -> None:
         """Show the new numbers."""
         logs, names = logs or {}, {"loss": "loss", "eval_AP": "AP"}
-        self.shown |= {label: f"{logs[name]:.3f}" for name, label in names.items() if name in logs}
+        self.shown |= {label: in_digits(logs[name]) for name, label in names.items() if name in logs}
         if self.training_bar is not None:
             self.training_bar.set_postfix(self.shown)
+
+    def close(self) -> None:
+        """Close the bars of a run that is broken off, so that what is printed next starts on a line of its own."""
+        for bar in (self.prediction_bar, self.training_bar):
+            if bar is not None:
+                bar.close()
+        self.prediction_bar = self.training_bar = None
 
 
 class EarlyStopping(EarlyStoppingCallback):
@@ -88,7 +95,7 @@ class EarlyStopping(EarlyStoppingCallback):
             tqdm.write(
                 f"Stopped at step {state.global_step} of {state.max_steps}: no better "
                 f"{metric} in {self.early_stopping_patience} evaluations; "
-                f"the best was {state.best_metric:.3f} at step {state.best_global_step}"
+                f"the best was {in_digits(state.best_metric)} at step {state.best_global_step}"
             )
 
 
@@ -228,8 +235,8 @@ def evaluation_line(metrics: dict[str, float], state: Any) -> str:
     names = {"eval_loss": "validation loss", "eval_AP": "AP", "eval_AP50": "AP50", "eval_AP75": "AP75"}
     values |= {label: metrics[name] for name, label in names.items() if name in metrics}
     line = f"step {state.global_step}/{state.max_steps}  epoch {state.epoch or 0:.1f}"
-    line += "".join(f"  {label} {value:.3f}" for label, value in values.items())
-    evaluated = [(row["eval_AP"], row["step"]) for row in state.log_history if "eval_AP" in row]
+    line += "".join(f"  {label} {in_digits(value)}" for label, value in values.items())
+    evaluated = [(row["eval_AP"], row["step"]) for row in state.log_history if row.get("eval_AP", -1) >= 0]
     if evaluated:
         best, step = max(evaluated, key=lambda pair: pair[0])
         line += "  (best)" if step == state.global_step else f"  (best AP {best:.3f} at step {step})"
@@ -248,6 +255,11 @@ PANELS = {
     "gradient norm before clipping": {"grad_norm": "gradient norm"},
 }
 """The panels of `results.png`: to each title the columns of `results.csv` that it shows, with their names."""
+
+
+def in_digits(value: float) -> str:
+    """Return three decimals, or "n/a" for the -1 of COCO, which means that there was nothing to measure on."""
+    return "n/a" if value == -1 else f"{value:.3f}"
 
 
 def merge_by_step(history: list[dict[str, float]]) -> list[dict[str, float]]:

@@ -16,6 +16,7 @@ MODEL_HELP = "The model: a folder, or a repository on the Hub."
 SEED_HELP = "The number that the built-in pictures and the split of the data are drawn with."
 BATCH_HELP = "The number of images in a batch of each process."
 
+DEFAULT_PRESET = "tiny"
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
 
@@ -28,7 +29,10 @@ class RunOptions(ReadOptions):
 
     data: str = option(DATA_HELP)
     output: Path = option("The model folder to write.", default=Path("my-detector"))
-    preset: str = option("The model to build; `hf-detr presets` lists them.", default="tiny")
+    preset: str | None = option(
+        "The model to build; `hf-detr presets` lists them. Without it and without --model, 'tiny' is built.",
+        default=None,
+    )
     model: str | None = option(
         "Start from this model folder or repository on the Hub instead of a new model.", default=None
     )
@@ -75,6 +79,11 @@ class RunOptions(ReadOptions):
         default=False,
     )
     command: str | None = None
+
+    @property
+    def preset_or_default(self) -> str:
+        """The preset of the model and of the recipe."""
+        return DEFAULT_PRESET if self.preset is None else self.preset
 
     @property
     def checkpoints(self) -> Path:

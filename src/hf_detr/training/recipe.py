@@ -105,7 +105,7 @@ def training_arguments(
     epochs = 50 if epochs is None else epochs
     batch_size = (4 if small else 2) if batch_size is None else batch_size
     learning_rate = (1e-3 if small else 1e-4) if learning_rate is None else learning_rate
-    _check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, steps=steps)
+    check_positive(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, steps=steps)
     steps_per_epoch, steps_per_evaluation = rhythm(num_train_images, epochs, steps, batch_size * world_size())
     on_cuda = torch.cuda.is_available()
     return HfDetrTrainingArguments(
@@ -131,7 +131,12 @@ def training_arguments(
     )
 
 
-def _check_positive(**numbers: float | None) -> None:
+def check_positive(**numbers: float | None) -> None:
+    """Check that numbers are positive where they are given.
+
+    Raises:
+        ValueError: a number is not; the message names it.
+    """
     for name, value in numbers.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name} must be positive, got {value}")

@@ -19,7 +19,9 @@ from hf_detr.data import (
     load_streaming_data,
     undecoded,
 )
-from hf_detr.loading import check_complete, check_shapes, clear_loading_errors
+from hf_detr.data.problems import NO_OBJECTS, NO_OBJECTS_ADVICE
+from hf_detr.data.schema import locate
+from hf_detr.loading import check_complete, check_model_files, check_shapes, clear_loading_errors
 from hf_detr.modeling.configuration import HfDetrConfig
 from hf_detr.modeling.detection import HfDetrForObjectDetection
 from hf_detr.processing.image_processing import HfDetrImageProcessor
@@ -27,10 +29,11 @@ from hf_detr.processing.sizes import published_size
 from hf_detr.ranks import from_rank_0, one_rank_first, process_group
 
 from .arguments import HfDetrTrainingArguments
+from .broken_off import way_on
 from .callbacks import EarlyStopping, PredictionPictures, ResultFiles
 from .model_folder import check_output, finish_model_folder, prepare_output, save_model, save_unfinished_model
 from .options import RunOptions, check_trackers
-from .recipe import SMALL_PRESETS, default_augmentation, default_image_size, training_arguments
+from .recipe import SMALL_PRESETS, check_positive, default_augmentation, default_image_size, training_arguments
 from .settings import check_settings
 from .trainer import HfDetrTrainer
 
@@ -47,11 +50,27 @@ def run_training(options: RunOptions, callbacks: Sequence[TrainerCallback] = ())
     Raises:
         ValueError: an option, the data or the output folder cannot be used; nothing is changed then.
     """
+    check_options(options)
+    with process_group():
+        return _train_on_all_ranks(options, callbacks)
+
+
+def check_options(options: RunOptions) -> None:
+    """Check what can be checked before the data are read, which may take long.
+
+    Raises:
+        ValueError: an option cannot be used, or contradicts another.
+    """
     if options.augmentation is not None:
         augmentation_options(options.augmentation)
     check_trackers(options.trackers)
-    with process_group():
-        return _train_on_all_ranks(options, callbacks)
+    check_positive(learning_rate=options.learning_rate)
+    if options.model is None:
+        check_settings(HfDetrConfig.from_preset(options.preset_or_default), options.config_overrides)
+        return
+    if options.preset is not None:
+        raise ValueError("--model and --preset contradict each other: a run starts from a model or builds a new one")
+    check_model_files(options.model)
 
 
 def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback]) -> dict[str, Any]:
@@ -60,6 +79,12 @@ def _train_on_all_ranks(options: RunOptions, callbacks: Sequence[TrainerCallback
     options, trainer = prepare_trainer(options)
     for callback in callbacks:
         trainer.add_callback(callback)
+    with way_on(options, trainer):
+        return _train_and_finish(options, trainer, checkpoint)
+
+
+def _train_and_finish(options: RunOptions, trainer: HfDetrTrainer, checkpoint: str | None) -> dict[str, Any]:
+    """Train, save the model, evaluate it and write its card; an error gets a note that says where the model is."""
     try:
         trainer.train(resume_from_checkpoint=checkpoint)
     except Exception as error:
@@ -82,8 +107,9 @@ def prepare_trainer(options: RunOptions) -> tuple[RunOptions, HfDetrTrainer]:
     """Load the data, build the model and the trainer of a run; return the options with the augmentation chosen."""
     with one_rank_first():
         data = load_data(options)
+        check_objects(options.data, data)
         args = training_arguments(
-            options.preset,
+            options.preset_or_default,
             None if options.streaming else len(data["train"]),
             options.checkpoints,
             epochs=options.epochs,
@@ -95,7 +121,9 @@ def prepare_trainer(options: RunOptions) -> tuple[RunOptions, HfDetrTrainer]:
             report_to=options.trackers,
         )
         if options.augmentation is None:
-            options = replace(options, augmentation=default_augmentation(options.preset, args, data["train"]))
+            options = replace(
+                options, augmentation=default_augmentation(options.preset_or_default, args, data["train"])
+            )
         set_seed(options.seed)
         model, image_processor = build_model(options, data["train"])
     from_rank_0(lambda: prepare_output(options))
@@ -121,6 +149,24 @@ def load_data(options: RunOptions) -> dict[str, Dataset | IterableDataset]:
     return {"train": splits["train"], "validation": stored}
 
 
+def check_objects(source: str, data: Mapping[str, Dataset | IterableDataset]) -> None:
+    """Check that the splits show objects. A stream is not checked, as its rows would have to be read for that.
+
+    Raises:
+        DataError: a split shows none.
+    """
+    problems = {
+        "train": f"the training {NO_OBJECTS}: {NO_OBJECTS_ADVICE}",
+        "validation": "the validation split has no object to measure on, so that no model could be called the best: "
+        "move some images with objects to it",
+    }
+    for name, problem in problems.items():
+        if isinstance(data[name], Dataset) and not any(
+            0 in row["objects"]["iscrowd"] for row in data[name].select_columns(["objects"])
+        ):
+            raise locate(problem, source)
+
+
 def _rows_of(stream: IterableDataset) -> Iterator[dict[str, Any]]:
     yield from stream
 
@@ -138,7 +184,7 @@ def build_model(
     changes = dict(options.config_overrides)
     size: dict[str, int] | None = None
     if options.image_size is not None or options.model is None:
-        size = published_size(options.image_size or default_image_size(options.preset))
+        size = published_size(options.image_size or default_image_size(options.preset_or_default))
     if options.model is not None:
         with clear_loading_errors(options.model):
             config = HfDetrConfig.from_pretrained(options.model)
@@ -156,10 +202,10 @@ def build_model(
 
     pretrained = options.pretrained_backbone
     if pretrained is None:
-        pretrained = options.preset not in SMALL_PRESETS
-    check_settings(HfDetrConfig.from_preset(options.preset), changes)
+        pretrained = options.preset_or_default not in SMALL_PRESETS
+    check_settings(HfDetrConfig.from_preset(options.preset_or_default), changes)
     changes = {"use_pretrained_backbone": pretrained, **changes, **classes}
-    config = HfDetrConfig.from_preset(options.preset, **changes)
+    config = HfDetrConfig.from_preset(options.preset_or_default, **changes)
     return HfDetrForObjectDetection(config), HfDetrImageProcessor.for_config(config, size)
 
 

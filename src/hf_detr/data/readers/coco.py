@@ -17,7 +17,7 @@ from datasets import Dataset
 
 from ..options import ReadOptions
 from ..remarks import in_short
-from ..schema import SourceImage, SourceObject, SourceSplit, locate
+from ..schema import RepeatedIdError, SourceImage, SourceObject, SourceSplit, locate
 from ..split_checks import dataset_from_split
 from .folder import DataFolder
 from .shapes import box_of_segmentation
@@ -89,7 +89,7 @@ def _split(folder: DataFolder, content: dict[str, Any], file: CocoFile, used: se
     objects = _objects_by_image(content["annotations"], file.path)
     entries = [_image_entry(entry, file.path) for entry in content["images"]]
     images = folder.find_all([name for _, name, _, _ in entries], file.near, split)
-    ids = _image_ids([image_id for image_id, *_ in entries], file.path)
+    ids = _image_ids([image_id for image_id, *_ in entries], images, file.path)
     records = [
         SourceImage(image, image_id, width, height, [item for _, item in objects.get(key, ())])
         for (key, _, width, height), image_id, image in zip(entries, ids, images, strict=True)
@@ -116,13 +116,14 @@ def _key(value: Any) -> Hashable:
     return value if isinstance(value, int | str) else repr(value)
 
 
-def _image_ids(keys: list, source: Path) -> list:
+def _image_ids(keys: list, images: Sequence[Path], source: Path) -> list:
     """Return ids of images as they are, or 1, 2, 3 and so on where they are texts."""
     if not any(isinstance(key, str) for key in keys):
         return keys
     repeated = [key for key, count in Counter(keys).items() if count > 1]
     if repeated:
-        raise locate("this image id appears more than once", source, repeated[0])
+        first, second, *_ = [image for key, image in zip(keys, images, strict=True) if key == repeated[0]]
+        raise RepeatedIdError(source, repeated[0], first, second)
     return [*range(1, len(keys) + 1)]
 
 
@@ -171,7 +172,7 @@ def _objects_by_image(annotations: list, source: Path) -> dict[Hashable, list[tu
         item = SourceObject(
             id=own if isinstance(own, int) and not isinstance(own, bool) else place,
             bbox=box,
-            category=_key(annotation.get("category_id")),
+            category=None if annotation.get("category_id") is None else _key(annotation["category_id"]),
             area=number(annotation.get("area")),
             iscrowd=_flag(annotation.get("iscrowd")),
             from_outline=from_outline,

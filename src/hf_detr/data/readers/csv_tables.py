@@ -129,6 +129,23 @@ def _columns(first: Sequence[str]) -> dict[str, int] | None:
     return None
 
 
+def missing_column(path: Path) -> str | None:
+    """Return what is wrong with a table that is almost of a known form, because a column is missing, else None."""
+    line = read_first_line(path)
+    first = [name.strip() for name in next(csv.reader([line], delimiter=_delimiter(line)), [])]
+    names = [name.casefold() for name in first]
+    if _columns(first) is not None:
+        return None
+    for kinds in (("picture", *CORNERS), ("picture", *SIDES)):
+        found = {kind: name for kind in kinds for name in COLUMNS[kind] if name in names}
+        missing = [kind for kind in kinds if kind not in found]
+        if len(missing) == 1:
+            styles = [COLUMNS[kind].index(name) for kind, name in found.items() if kind in CORNERS]
+            style = styles[0] if styles and missing[0] in CORNERS else 0
+            return f"column '{COLUMNS[missing[0]][style]}' is missing; found {', '.join(first)}"
+    return None
+
+
 def _add(entries: dict[str, Entry], table: Table, row: Sequence[str], line: int, titles: Mapping[str, str]) -> None:
     name = table.value(row, "picture")
     if not name:
