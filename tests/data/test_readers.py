@@ -36,7 +36,7 @@ def test_difficult_objects_of_voc_are_crowds(tmp_path):
         ("annotation>", "image>", r"c\.xml: .*root 'annotation', found 'image'"),
         ("<xmin>1", "<xmin>one", r"c\.xml, image id 3, annotation id 1, field 'bbox': expected finite numbers"),
         ("<xmax>4", "<xmax>0", r"c\.xml, image id 3, annotation id 1, field 'bbox': .*negative"),
-        ("<name>cat", "<name>", r"c\.xml, image id 3, annotation id 1, field 'category': None is not declared"),
+        ("<name>cat", "<name>", r"c\.xml, image id 3, annotation id 1: the object has no category"),
     ],
 )
 def test_an_unusable_xml_is_named(tmp_path, old, new, message):
