@@ -47,7 +47,8 @@ def load_other_classes(
         return None
     saved, wanted, kwargs = change
     with_info = kwargs.pop("output_loading_info", False)
-    model, info = model_class.from_pretrained(name_or_path, *args, **kwargs, output_loading_info=True)
+    loaded: Any = model_class.from_pretrained(name_or_path, *args, **kwargs, output_loading_info=True)
+    model, info = loaded
     adapt_classes(model, saved, wanted, info["mismatched_keys"])
     return (model, info) if with_info else model
 

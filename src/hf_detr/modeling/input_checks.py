@@ -1,13 +1,10 @@
 """Images and labels of a batch as a user gives them: what is wrong with a label is said with the id of its image."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from .targets import Targets
 
 _FARTHEST = 0.5 + 1e-3  # of a number of a box from 0.5: boxes that fill their image may be rounded beyond it
 
@@ -56,21 +53,24 @@ def check_label_fields(label: Mapping[str, Tensor], index: int) -> None:
         refuse(f"have 'boxes' of shape {shape}; {(len(numbers), 4)} was expected for its 'class_labels'")
 
 
-def check_label_values(targets: "Targets", num_labels: int | None) -> None:
+def check_label_values(
+    boxes: Tensor, class_labels: Tensor, image_ids: Sequence[Tensor | int], num_labels: int | None
+) -> None:
     """Raise ValueError for a box that is not normalised or not finite, or a label that is no class (None: any is).
 
-    Padded slots are zero, which is allowed. Targets on a GPU cost one wait for it, for the whole batch.
+    Boxes are (B, T, 4) and labels (B, T). Padded slots are zero, which is allowed. Where they are on a GPU, this waits
+    for it once, for the whole batch.
     """
-    wrong = ~((targets.boxes - 0.5).abs() <= _FARTHEST).all(-1)  # NaN compares as false, so it is wrong
+    wrong = ~((boxes - 0.5).abs() <= _FARTHEST).all(-1)  # NaN compares as false, so it is wrong
     if num_labels is not None:
-        wrong |= (targets.class_labels < 0) | (targets.class_labels >= num_labels)
+        wrong |= (class_labels < 0) | (class_labels >= num_labels)
     if not bool(wrong.any()):
         return
     image, index = wrong.nonzero()[0].tolist()
-    label, image_id = int(targets.class_labels[image, index]), targets.image_id(image)
+    label, image_id = int(class_labels[image, index]), int(image_ids[image])
     if num_labels is not None and not 0 <= label < num_labels:
         allowed = f"num_labels={num_labels} classes: 'class_labels' are numbers from 0 to {num_labels - 1}"
         raise ValueError(f"Image {image_id} has the class label {label}, but the model has {allowed}.")
-    box = ", ".join(f"{number:.6g}" for number in targets.boxes[image, index].tolist())
+    box = ", ".join(f"{number:.6g}" for number in boxes[image, index].tolist())
     expected = "normalised (cx, cy, w, h) was expected, where each of the four numbers is from 0 to 1"
     raise ValueError(f"Image {image_id} has at index {index} of its 'boxes' the box [{box}]; {expected}.")

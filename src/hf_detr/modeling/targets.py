@@ -72,7 +72,7 @@ class Targets:
             counts,
             [label.get("image_id", index) for index, label in enumerate(labels)],
         )
-        check_label_values(targets, num_labels)
+        check_label_values(targets.boxes, targets.class_labels, targets.image_ids, num_labels)
         return targets
 
     def image_id(self, image: int) -> int:
