@@ -23,6 +23,19 @@ SMALL = {
 }  # fmt: skip
 
 
+def write_coco(folder: Path, picture: Image.Image) -> None:
+    """A COCO folder whose two splits hold the same picture of 64 x 64 pixels with one object."""
+    for split in ("train", "val"):
+        (folder / split).mkdir(parents=True)
+        picture.save(folder / split / "1.jpg")
+        content = {
+            "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 64}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 40, 40], "area": 1600}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        (folder / f"instances_{split}.json").write_text(json.dumps(content))
+
+
 @pytest.fixture
 def options(tmp_path: Path) -> RunOptions:
     return RunOptions(
@@ -103,15 +116,7 @@ def test_drawing_that_fails_in_training_leaves_the_model_so_far(options: RunOpti
 def test_a_validation_picture_with_damaged_pixels_leaves_the_model(options: RunOptions, tmp_path: Path):
     """The header of a JPEG tells nothing of damage; of a PNG, reading the header reads the pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    for split in ("train", "val"):
-        (tmp_path / "data" / split).mkdir(parents=True)
-        Image.fromarray(pixels).save(tmp_path / "data" / split / "1.jpg")
-        content = {
-            "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 64}],
-            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 40, 40], "area": 1600}],
-            "categories": [{"id": 1, "name": "cat"}],
-        }
-        (tmp_path / "data" / f"instances_{split}.json").write_text(json.dumps(content))
+    write_coco(tmp_path / "data", Image.fromarray(pixels))
     damaged = tmp_path / "data" / "val" / "1.jpg"
     damaged.write_bytes(damaged.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"val.1\.jpg") as caught:
@@ -125,15 +130,7 @@ def test_a_validation_picture_with_damaged_pixels_leaves_the_model(options: RunO
 def test_a_damaged_training_picture_is_told_on_a_line_of_its_own(
     options: RunOptions, tmp_path: Path, capfd: pytest.CaptureFixture
 ):
-    for split in ("train", "val"):
-        (tmp_path / "data" / split).mkdir(parents=True)
-        Image.effect_noise((64, 64), 90).convert("RGB").save(tmp_path / "data" / split / "1.jpg")
-        content = {
-            "images": [{"id": 1, "file_name": "1.jpg", "width": 64, "height": 64}],
-            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [8, 8, 40, 40], "area": 1600}],
-            "categories": [{"id": 1, "name": "cat"}],
-        }
-        (tmp_path / "data" / f"instances_{split}.json").write_text(json.dumps(content))
+    write_coco(tmp_path / "data", Image.effect_noise((64, 64), 90).convert("RGB"))
     damaged = tmp_path / "data" / "train" / "1.jpg"
     damaged.write_bytes(damaged.read_bytes()[:1500])
     with pytest.raises(ValueError, match=r"train.1\.jpg") as caught:

@@ -59,7 +59,7 @@ class HfDetrForObjectDetection(HfDetrPreTrainedModel):
         """
         targets = None
         if labels is not None:
-            check_pixel_values(pixel_values, self.config.num_channels)
+            check_pixel_values(pixel_values, self.model.backbone.num_channels)
             check_label_count(labels, len(pixel_values))
             targets = self.prepare_targets(labels, pixel_values.dtype)
         outputs = self.model(

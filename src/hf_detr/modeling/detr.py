@@ -72,7 +72,7 @@ class HfDetrModel(HfDetrPreTrainedModel):
             output_hidden_states: return the states between layers.
             output_feature_maps: return the maps of the backbone.
         """
-        check_pixel_values(pixel_values, self.config.num_channels)
+        check_pixel_values(pixel_values, self.backbone.num_channels)
         output_attentions, output_hidden_states = self.resolve_outputs(output_attentions, output_hidden_states)
         features, raw_maps = self.backbone(pixel_values, pixel_mask)
         memory = self.encoder(features, output_hidden_states, output_attentions)
