@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent / "src/hf_detr"
 MOST_LINES = 60
 MOST_PARAMETERS = 10
 KERNELS = {"deformable_cpu.py", "deformable_triton.py"}
-MOST_LINES_OF_THE_NETWORK = 4000
+MOST_LINES_OF_THE_NETWORK = 5000  # about 250 for each of the four families that the real-time detectors add
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
